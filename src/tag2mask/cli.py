@@ -1,0 +1,229 @@
+"""The command line. Its sub-commands are the stages; nothing heavy is imported before one of them runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tag2mask import __version__
+from tag2mask.errors import InputError
+
+COMMANDS: dict[str, tuple[str, Callable[[list[str]], int]]] = {}
+EPILOG = "`tag2mask COMMAND --help` shows every option of a command. Exit codes: 0 done, 1 findings, 2 bad input, 130 stopped."
+
+
+def command(summary: str) -> Callable[[Callable[[list[str]], int]], Callable[[list[str]], int]]:
+    """Register a function as a sub-command under its own name."""
+
+    def register(function: Callable[[list[str]], int]) -> Callable[[list[str]], int]:
+        COMMANDS[function.__name__] = (summary, function)
+        return function
+
+    return register
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; user errors become one line and exit code 2."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if given[0] == "--version":
+        print(f"tag2mask {__version__}")
+        return 0
+    try:
+        if given[0] not in COMMANDS:
+            raise InputError(f"there is no command {given[0]!r}{nearest(given[0])}; run `tag2mask --help`.")
+        return COMMANDS[given[0]][1](given[1:])
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        place = f" ({error.filename})" if error.filename else ""
+        print(f"error: {error.strerror or error}{place}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; run the same command with --resume to go on", file=sys.stderr)
+        return 130
+
+
+def usage() -> str:
+    """The overview that `tag2mask --help` prints."""
+    rows = "\n".join(f"  {name:<10} {summary}" for name, (summary, _) in COMMANDS.items())
+    return f"tag2mask: photos with tags in, segmentation masks out.\n\nusage: tag2mask COMMAND ...\n\n{rows}\n\n{EPILOG}"
+
+
+def nearest(name: str) -> str:
+    """A suggestion for a mistyped command."""
+    import difflib
+
+    near = difflib.get_close_matches(name, list(COMMANDS), n=1)
+    return f", did you mean {near[0]!r}" if near else ""
+
+
+def new_parser(name: str, description: str) -> Any:
+    """A parser for one command."""
+    from tag2mask.settings import SettingsParser
+
+    return SettingsParser(
+        prog=f"tag2mask {name}", description=description, allow_abbrev=False, exit_on_error=True, env_prefix=False
+    )
+
+
+def common(parser: Any) -> None:
+    """Options of every command that works for a while."""
+    parser.add_argument("--quiet", action="store_true", help="Print results and warnings alone.")
+
+
+@command("the built-in benchmark, from nothing to a report, in minutes")
+def demo(arguments: list[str]) -> int:
+    """Train CAM, controls and FPR on the built-in scenes and show the table."""
+    from tag2mask.settings import add_run_settings, run_config, with_lists
+
+    parser = new_parser(
+        "demo",
+        "Draw scenes, train a class activation map, train it on with and without False Positive Rectification, and show "
+        "what comes out: a table and a report to open in a browser. Any setting of `tag2mask train` may be added.",
+    )
+    parser.add_argument("--out", required=True, type=str, help="Folder of the run.")
+    parser.add_argument("--table", action="store_true", help="All methods, three seeds of network and scenes.")
+    parser.add_argument("--resume", action="store_true", help="Go on with a run that was cut off.")
+    common(parser)
+    add_run_settings(parser, "demo")
+    if "--table" in arguments:
+        parser.set_defaults({"seeds": (0, 1, 2), "methods": ("continued", "focal", "halo", "rc", "pr", "paper", "fpr")})
+    values = parser.parse_args(with_lists(arguments))
+    from tag2mask.stages.demo import run_demo
+
+    return run_demo(run_config(values), Path(values.out), values.resume, values.quiet)
+
+
+@command("list every problem of a data set at once")
+def check(arguments: list[str]) -> int:
+    """Check a data set; exit code 1 when there are errors."""
+    from tag2mask.settings import add_run_settings, run_config, with_lists
+
+    parser = new_parser("check", "Read a whole data set, photos, tags and masks, and print every problem at once.")
+    parser.add_argument("root", nargs="?", default="", type=str, help="Folder of the data set (same as --data.root).")
+    add_run_settings(parser)
+    values = parser.parse_args(with_lists(guess_kind(arguments)))
+    if values.root:
+        values.data.root = values.root
+    from tag2mask.data.check import check as find
+
+    config = run_config(values).data
+    findings = find(config)
+    for finding in findings:
+        print(f"{finding.severity}: {finding.where}: {finding.what}; {finding.todo}")
+    errors = sum(finding.severity == "error" for finding in findings)
+    print(f"{errors} errors, {len(findings) - errors} warnings")
+    return 1 if errors else 0
+
+
+def guess_kind(arguments: list[str]) -> list[str]:
+    """For `check FOLDER`: the layout of the folder, unless --data.kind says it."""
+    folder = next((a for a in arguments if not a.startswith("-")), "")
+    if not folder or any(a.startswith(("--data.kind", "--data.root", "--config")) for a in arguments):
+        return arguments
+    if not Path(folder).is_dir():
+        raise InputError(f"there is no folder {folder!r}; give the folder of the data set.")
+    kind = "voc" if (Path(folder) / "ImageSets").is_dir() else "folder"
+    split = [] if any(a.startswith("--data.split") for a in arguments) or kind == "voc" else ["--data.split", "all"]
+    return [*arguments, "--data.kind", kind, "--data.root", folder, *split]
+
+
+@command("train the classifier (CAM), then FPR and its controls")
+def train(arguments: list[str]) -> int:
+    """Train on a data set."""
+    from tag2mask.settings import add_run_settings, preset_of, run_config, with_lists
+
+    parser = new_parser(
+        "train",
+        "Train the classifier that gives the class activation map, then train it on with False Positive Rectification "
+        "and with the controls. Example: tag2mask train --out runs/mine --data.kind folder --data.root photos",
+    )
+    parser.add_argument("--out", required=True, type=str, help="Folder of the run.")
+    parser.add_argument("--preset", default="laptop", type=str, help="Defaults: laptop, demo, paper or authors.")
+    parser.add_argument("--resume", action="store_true", help="Go on with a run that was cut off, to the same weights.")
+    common(parser)
+    add_run_settings(parser, preset_of(arguments))
+    values = parser.parse_args(with_lists(arguments))
+    from tag2mask.progress import Reporter
+    from tag2mask.stages import pipeline
+
+    config, run = run_config(values), Path(values.out)
+    pipeline.train(config, run, Reporter(values.quiet), values.resume)
+    print(f"trained: {run}. Next: tag2mask localize {run}   or, with masks, tag2mask evaluate {run}")
+    return 0
+
+
+def run_parser(name: str, description: str) -> Any:
+    """A parser for the commands that work on a run folder."""
+    parser = new_parser(name, description)
+    parser.add_argument("run", type=str, help="Folder of a run, the --out of `tag2mask train`.")
+    parser.add_argument("--methods", default="", type=str, help="Some methods alone, such as cam,fpr; default: all.")
+    parser.add_argument("--split", default="", type=str, help="Another split than the one trained on, such as val.")
+    common(parser)
+    return parser
+
+
+def method_names(text: str) -> tuple[str, ...]:
+    """``cam,fpr`` as a tuple."""
+    return tuple(name for name in text.split(",") if name)
+
+
+@command("write the localization maps of every image")
+def localize(arguments: list[str]) -> int:
+    """Localization maps, compressed, one file for each image."""
+    values = run_parser(
+        "localize", "Write localization maps for the tagged classes of every image. Images that have maps are left alone."
+    ).parse_args(arguments)
+    from tag2mask.progress import Reporter
+    from tag2mask.stages import pipeline
+
+    folders = pipeline.localize_run(
+        Path(values.run), method_names(values.methods), values.split, Reporter(values.quiet)
+    )
+    for folder in folders:
+        print(folder)
+    return 0
+
+
+@command("score the maps against masks")
+def evaluate(arguments: list[str]) -> int:
+    """Figures by protocol; writes summary.json."""
+    values = run_parser(
+        "evaluate", "Score every method of a run against the masks, under every threshold protocol; writes summary.json."
+    ).parse_args(arguments)
+    from tag2mask.progress import Reporter
+    from tag2mask.stages import pipeline
+    from tag2mask.stages.table import print_summary
+
+    run = Path(values.run)
+    summary = pipeline.evaluate_run(run, method_names(values.methods), values.split, Reporter(values.quiet))
+    print_summary(summary)
+    return 0
+
+
+@command("make the report page of a run")
+def report(arguments: list[str]) -> int:
+    """A self-contained HTML page."""
+    parser = new_parser("report", "Write report.html into a run folder: one file, no server, no network.")
+    parser.add_argument("run", type=str, help="Folder of a run.")
+    common(parser)
+    values = parser.parse_args(arguments)
+    from tag2mask.progress import Reporter
+    from tag2mask.report import write_report
+    from tag2mask.stages import pipeline
+
+    run = Path(values.run)
+    pipeline.prepare_report(run, Reporter(values.quiet))
+    print(f"report: {write_report(run)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

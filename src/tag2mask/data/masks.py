@@ -1,0 +1,258 @@
+"""Ground-truth masks and contexts, for evaluation alone: no module that trains may import this one."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tag2mask.config import DataConfig
+from tag2mask.data.classes import Classes, palette, read_classes
+from tag2mask.data.cooccur import cooccur_masks
+from tag2mask.data.files import DataError, Finding, Folder, fault, raise_first
+from tag2mask.data.images import TaggedImages, decode_if_cut_off, opened
+from tag2mask.data.voc import voc_names
+
+IGNORE = 255
+"""Mask value of the pixels that count nowhere."""
+
+
+@dataclass(frozen=True)
+class Contexts:
+    """Where the contexts (grass, water, road ...) are, so that a false positive can be traced to one."""
+
+    names: tuple[str, ...]
+    reader: Callable[[int], np.ndarray]
+    """Index to (H, W) uint8: 0 none, k + 1 is ``names[k]``."""
+    of_class: tuple[int | None, ...] | None = None
+    """Index into ``names`` of each class's own context, where the data knows it."""
+
+
+@dataclass(frozen=True)
+class Masks:
+    """The masks of N images: the same ids in the same order as their ``TaggedImages``."""
+
+    classes: Classes
+    ids: tuple[str, ...]
+    reader: Callable[[int], np.ndarray]
+    """Index to (H, W) uint8: 0 background, c + 1 class c, 255 ignore."""
+    contexts: Contexts | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def mask(self, index: int, size_hw: tuple[int, int] | None = None) -> np.ndarray:
+        """The mask at its own size, (H, W) uint8: 0 background, c + 1 class c, 255 ignore.
+
+        ``size_hw`` is the (H, W) that the caller expects, that of the upright image; another is an ``InputError``.
+        """
+        return _sized(self.reader(index), size_hw, f"mask of {self.ids[index]!r}")
+
+    def context(self, index: int, size_hw: tuple[int, int] | None = None) -> np.ndarray:
+        """The context of each pixel, (H, W) uint8: 0 none, k + 1 is ``contexts.names[k]``; as ``mask`` otherwise."""
+        if self.contexts is None:
+            raise ValueError("these masks have no contexts")
+        return _sized(self.contexts.reader(index), size_hw, f"context mask of {self.ids[index]!r}")
+
+
+def _sized(mask: np.ndarray, size_hw: tuple[int, int] | None, where: str | Path) -> np.ndarray:
+    if size_hw is None or mask.shape == tuple(size_hw):
+        return mask
+    height, width = mask.shape
+    todo = "make the mask again at the size of the image"
+    if mask.shape == tuple(size_hw)[::-1]:
+        todo = "rotate the mask: the EXIF data of the image turn it by a quarter, or width and height are mixed up"
+    raise fault(
+        where,
+        f"the mask is {width}x{height} (width x height), the upright image {size_hw[1]}x{size_hw[0]}",
+        todo,
+    )
+
+
+def open_masks(config: DataConfig, images: TaggedImages) -> Masks | None:
+    """The masks of ``images``, same ids and order, or None when the data has none (or ``config.masks`` is "none").
+
+    Looks at the header of each file before it returns; an ``InputError`` names the first that is missing or unfit.
+    """
+    if config.kind == "cooccur":
+        if config.masks == "none":
+            return None
+        return cooccur_masks(config, images)
+    masks, findings = survey_masks(config, images, lambda path, index, values: _verify_header(path))
+    raise_first(findings, Path(config.root))
+    return masks
+
+
+MaskVerifier = Callable[[Path, int, np.ndarray], None]
+"""Called with a mask file, the index of its image and the table of its values; raises ``DataError``."""
+
+
+def survey_masks(
+    config: DataConfig, images: TaggedImages, verify: MaskVerifier
+) -> tuple[Masks | None, list[Finding]]:
+    """The masks on disk of ``images`` and everything that is wrong with them, as far as ``verify`` looks."""
+    folder = _folder(config, config.masks, _mask_folders(config), "data.masks")
+    if folder is None:
+        return None, []
+    names = voc_names(config) if config.kind == "voc" else _folder_names(config)
+    table = _mask_table(names, images.classes)
+    findings: list[Finding] = []
+    paths = _paths(folder, images.ids, table, verify, findings)
+
+    contexts = None
+    try:
+        context_folder = _folder(config, config.contexts, ("masks_stuff",), "data.contexts")
+        if context_folder is not None:
+            stuff = read_classes(Path(config.root) / "classes_stuff.txt")
+            context_names = tuple(name for name in stuff if name not in names)
+            context_table = _context_table(stuff, context_names)
+            context_paths = _paths(context_folder, images.ids, context_table, verify, findings)
+            contexts = Contexts(context_names, partial(_read_path, context_paths, context_table))
+    except DataError as error:  # after the findings about the masks, which must not be lost
+        findings.append(error.finding)
+    return Masks(images.classes, images.ids, partial(_read_path, paths, table), contexts), findings
+
+
+def _mask_folders(config: DataConfig) -> tuple[str, ...]:
+    return ("masks",) if config.kind == "folder" else ("SegmentationClassAug", "SegmentationClass")
+
+
+def _folder(config: DataConfig, setting: str, defaults: tuple[str, ...], key: str) -> Path | None:
+    if setting == "none":
+        return None
+    for name in (setting,) if setting else defaults:
+        if (folder := Path(config.root) / name).is_dir():
+            return folder
+    if setting:
+        raise fault(Path(config.root) / setting, f"{key} names no folder", "correct it, or say `none`")
+    return None
+
+
+def _folder_names(config: DataConfig) -> tuple[str, ...]:
+    path = Path(config.root) / "classes.txt"
+    if not path.exists():
+        raise fault(
+            path, "the masks need this file to say which value is which class", "write one name a line"
+        )
+    return read_classes(path)
+
+
+UNKNOWN = 254
+"""Table entry of the mask values that the data does not define."""
+
+
+def _mask_table(names: tuple[str, ...], classes: Classes) -> np.ndarray:
+    """(256,) uint8: what each value of a mask file becomes. Classes that are not in use are ignored pixels."""
+    if len(names) >= UNKNOWN:
+        raise fault(
+            "data.classes", f"{len(names)} classes do not fit in 8 bit masks", f"use at most {UNKNOWN - 1}"
+        )
+    table = np.full(256, UNKNOWN, dtype=np.uint8)
+    table[0] = 0
+    table[IGNORE] = IGNORE
+    for value, name in enumerate(names, start=1):
+        position = classes.find(name)
+        table[value] = IGNORE if position is None else position + 1
+    return table
+
+
+def _context_table(stuff: tuple[str, ...], context_names: tuple[str, ...]) -> np.ndarray:
+    """(256,) uint8: what each value of a context file becomes. Void and names of object classes are no context."""
+    if len(stuff) >= UNKNOWN:
+        raise fault(
+            "data.contexts", f"{len(stuff)} contexts do not fit in 8 bits", f"use at most {UNKNOWN - 1}"
+        )
+    table = np.full(256, UNKNOWN, dtype=np.uint8)
+    table[[0, IGNORE]] = 0
+    for value, name in enumerate(stuff, start=1):
+        table[value] = context_names.index(name) + 1 if name in context_names else 0
+    return table
+
+
+def _paths(
+    folder: Path, ids: tuple[str, ...], table: np.ndarray, verify: MaskVerifier, findings: list[Finding]
+) -> tuple[Path, ...]:
+    finder = Folder(folder)
+    paths = []
+    for index, image_id in enumerate(ids):
+        path = finder.find(f"{image_id}.png")
+        try:
+            if path is None:
+                raise fault(
+                    folder / f"{image_id}.png",
+                    "there is no mask for this image",
+                    "add it, or set data.masks to `none`",
+                )
+            verify(path, index, table)
+        except DataError as error:
+            findings.append(error.finding)
+        else:
+            paths.append(path)
+    return tuple(paths)  # as long as ids unless there are findings, with which nobody reads
+
+
+def _read_path(paths: tuple[Path, ...], table: np.ndarray, index: int) -> np.ndarray:
+    return read_mask(paths[index], table)
+
+
+def _verify_header(path: Path) -> None:
+    with opened(path) as image:
+        _require_numbers(image, path)
+        decode_if_cut_off(image, path)
+
+
+def read_mask(path: Path, table: np.ndarray, size_hw: tuple[int, int] | None = None) -> np.ndarray:
+    """A mask file through ``table`` ((256,) uint8), as (H, W) uint8. Raises ``DataError`` for values without meaning,
+    and for another size than ``size_hw``."""
+    with opened(path) as image:
+        _require_numbers(image, path)
+        picture = image.point([0] + [1] * 255, "L") if image.mode == "1" else image
+        present = np.flatnonzero(picture.histogram())  # the values that occur; much cheaper than np.unique
+        raw = np.array(picture, dtype=np.uint8)
+    unknown = present[table[present] == UNKNOWN]
+    if len(unknown):
+        shown = ", ".join(str(value) for value in unknown[:5]) + (" ..." if len(unknown) > 5 else "")
+        highest = int(np.flatnonzero(table != UNKNOWN)[-2])  # the last one is 255
+        raise fault(
+            path,
+            f"the mask has the values {shown}; expected 0 to {highest}, or 255 for pixels to ignore",
+            "make the mask again with class numbers, or complete the list of classes",
+        )
+    mask = raw if np.array_equal(table[present], present) else np.take(table, raw)
+    return _sized(mask, size_hw, path)
+
+
+def _require_numbers(image: Image.Image, path: Path) -> None:
+    if image.mode not in ("P", "L", "1"):
+        raise fault(
+            path,
+            f"the mask is a colour or deep picture (mode {image.mode}), not a palette PNG: the usual cause is a program "
+            "that saved the colours of the palette instead of the class numbers",
+            "save it as an 8 bit palette or grey PNG of class numbers",
+        )
+    if image.format == "JPEG":
+        raise fault(path, "the mask is a JPEG, which blurs class numbers", "save it as an 8 bit palette PNG")
+
+
+def write_mask(path: Path, mask: np.ndarray) -> None:
+    """Write (H, W) uint8 (0 background, c + 1 class c, 255 ignore) as an 8 bit palette PNG in the VOC colours.
+
+    Atomic: a reader sees the old file, the new one or none, never a part. Makes the folder of ``path`` if need be.
+    """
+    if mask.ndim != 2 or mask.dtype != np.uint8:
+        raise ValueError(f"a mask is (H, W) uint8; got {mask.shape} {mask.dtype}")
+    picture = Image.fromarray(mask)
+    picture.putpalette(palette(255).tobytes())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        picture.save(temporary, format="PNG")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

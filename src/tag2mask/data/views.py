@@ -1,0 +1,88 @@
+"""From pictures to tensors: resizing, cropping, mirroring, normalising."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+from torchvision.transforms.v2 import functional as transforms
+
+from tag2mask.data.order import draws
+
+
+def to_tensor(image: Image.Image, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """RGB picture -> normalised float tensor (3, H, W)."""
+    pixels = transforms.to_dtype(transforms.pil_to_tensor(image), torch.float32, scale=True)  # (3, H, W) in [0, 1]
+    return transforms.normalize(pixels, list(mean), list(std))
+
+
+def square(image: Image.Image, size: int) -> Image.Image:
+    """The picture resized to ``size`` x ``size``; its aspect ratio is given up."""
+    return image.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=3.0)
+
+
+def rescaled(image: Image.Image, scale: float) -> Image.Image:
+    """The picture at ``scale`` times its size, bicubic, as in the IRN family."""
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    return image if (width, height) == image.size else image.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def random_crop(
+    image: Image.Image, size: int, resize_long: tuple[int, int], mean: tuple[float, ...], std: tuple[float, ...],
+    seed: int, epoch: int, index: int,
+) -> Tensor:  # fmt: skip
+    """The IRN family's training view: long side drawn from ``resize_long``, mirrored half of the time, random crop.
+
+    A side shorter than the crop lies at a random place on a canvas of zeros, which is the mean colour, as padding comes
+    after normalising.
+
+    Returns:
+        (3, size, size) float.
+    """
+    length, mirror, across, down = draws(seed, epoch, index, 4)
+    low, high = resize_long
+    long_side = low + int(length * (high - low + 1))
+    view = rescaled(image, long_side / max(image.size))
+    if mirror < 0.5:
+        view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    pixels = to_tensor(view, mean, std)  # (3, H, W)
+    canvas = torch.zeros(3, size, size)
+    source, target = [], []
+    for side, draw in zip(pixels.shape[1:], (down, across), strict=True):
+        start = int(draw * (abs(side - size) + 1))
+        extent = min(side, size)
+        source.append(slice(start, start + extent) if side > size else slice(0, extent))
+        target.append(slice(0, extent) if side > size else slice(start, start + extent))
+    canvas[:, target[0], target[1]] = pixels[:, source[0], source[1]]
+    return canvas
+
+
+def zoomed(levels: list[Tensor], zoom: float, seed: int, epoch: int, indices: np.ndarray) -> list[Tensor]:
+    """Random zoom and shift of a batch, the same for all its levels, with mirrored borders.
+
+    Args:
+        levels: tensors (N, D, H, W), of any sizes.
+        zoom: the factor is drawn from 1/zoom to zoom; 1 leaves everything as it is.
+        indices: (N,) image numbers, whose draws are used.
+    """
+    if zoom <= 1:
+        return levels
+    numbers = np.stack([draws(seed, epoch, int(i), 4) for i in indices])[:, 1:]  # (N, 3); the first one mirrors
+    factor = 1 / (1 / zoom + numbers[:, 0] * (zoom - 1 / zoom))
+    limit = np.abs(1 - factor)
+    transform = np.zeros((len(indices), 2, 3), dtype=np.float32)
+    transform[:, 0, 0] = transform[:, 1, 1] = factor
+    transform[:, :, 2] = (2 * numbers[:, 1:] - 1) * limit[:, None]
+    result = []
+    for level in levels:
+        theta = torch.from_numpy(transform).to(level.device)
+        grid = functional.affine_grid(theta, list(level.shape), align_corners=False)  # (N, H, W, 2)
+        result.append(functional.grid_sample(level, grid.to(level.dtype), padding_mode="reflection", align_corners=False))
+    return result
+
+
+def mirrored_draws(seed: int, epoch: int, indices: np.ndarray) -> np.ndarray:
+    """Which images of a batch are mirrored in this epoch, (N,) bool."""
+    return np.array([draws(seed, epoch, int(i), 1)[0] < 0.5 for i in indices])

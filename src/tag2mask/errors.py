@@ -1,0 +1,10 @@
+"""What a user can get wrong, told in one sentence: what was given, what was expected, what to do."""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """A mistake in the user's data, settings or files.
+
+    The command line prints the message as one line and exits with code 2; it never shows a traceback for it.
+    """

@@ -1,0 +1,152 @@
+"""Eq. 1, 9 and 10: the classification loss and the sum of all terms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tag2mask.config import FPRConfig
+from tag2mask.fpr.activation import activated_pixels
+from tag2mask.fpr.contrast import region_contrast
+from tag2mask.fpr.pools import PrototypePools
+from tag2mask.fpr.prototypes import Prototypes, build_prototypes
+from tag2mask.fpr.rectification import halo_pixels, pixel_rectification, suppressed_pixels
+from tag2mask.fpr.regions import region_features
+
+
+def binary_cross_entropy(logits: Tensor, labels: Tensor, focal_gamma: float = 0.0) -> Tensor:
+    """L_BCE of Eq. 1; with ``focal_gamma`` above 0 the focal form of Eq. 10.
+
+    Eq. 10 multiplies the negative term alone by sigmoid(logit)^gamma.
+
+    Args:
+        logits: (N, C); labels: (N, C), 0 or 1.
+        focal_gamma: 0 is Eq. 1; the paper's ablation uses 2.
+
+    Returns:
+        The mean over images and classes.
+    """
+    positive = -labels * functional.logsigmoid(logits)
+    negative = -(1 - labels) * functional.logsigmoid(-logits)
+    if focal_gamma > 0:
+        negative = negative * logits.sigmoid() ** focal_gamma
+    return (positive + negative).mean()
+
+
+class Terms(NamedTuple):
+    """The terms of Eq. 9, before their weights, and how much was suppressed."""
+
+    total: Tensor
+    classification: Tensor
+    region: Tensor
+    pixel: Tensor
+    suppressed_share: Tensor
+    """Suppressed pixels as a share of the activated pixels of present classes."""
+
+
+def pixel_term_weight(config: FPRConfig, class_count: int, steps: int) -> float:
+    """lambda 2: the number itself, or derived from the number of classes and steps (see ``pixel_weight_unit``)."""
+    if config.pixel_weight_unit == "literal":
+        return config.pixel_weight
+    return 10.0 * config.pixel_weight / (class_count * max(1, steps))
+
+
+def fpr_loss(
+    features: Tensor,
+    maps: Tensor,
+    logits: Tensor,
+    labels: Tensor,
+    prototypes: Prototypes | None,
+    config: FPRConfig,
+    steps: int,
+    classifier: Callable[[Tensor], Tensor] | None = None,
+) -> Terms:
+    """L = L_BCE + lambda1 L_RC + lambda2 L_PR (Eq. 9).
+
+    Args:
+        features: F, (N, D, H, W); maps: M, (N, C, H, W); logits: (N, C); labels: (N, C), 0 or 1.
+        prototypes: of this epoch; None when no term needs them.
+        config: switches and weights.
+        steps: training steps in the whole run, which the ``schedule`` weight unit needs.
+        classifier: features -> class maps; needed by ``pixel_detach`` alone.
+
+    Returns:
+        Terms; ``total`` carries the gradient.
+    """
+    gamma = config.focal_gamma if config.classification == "focal" else 0.0
+    classification = binary_cross_entropy(logits, labels, gamma)
+    zero = classification.new_zeros(())
+    region, pixel, share = zero, zero, zero
+    present = (labels > 0) & (maps.detach().amax(dim=(2, 3)) > 0)  # (N, C)
+    if config.region_weight > 0 and prototypes is not None:
+        unit = prototypes.spread if config.temperature_unit == "spread" else 1.0
+        regions, _ = region_features(features, activated_pixels(maps, config.theta, config.region_epsilon))
+        region = region_contrast(
+            regions, present, prototypes, max(config.temperature * unit, 1e-12), config.distance,
+            config.distance_offset, config.positive_centre, config.region_average,
+        )  # fmt: skip
+    if config.pixel_weight > 0 and (prototypes is not None or config.pixel_select == "halo"):
+        if config.pixel_select == "halo":
+            suppressed = halo_pixels(maps, present, config.theta, config.halo_below, config.pixel_epsilon)
+        else:
+            assert prototypes is not None
+            suppressed = suppressed_pixels(
+                features, maps, present, prototypes, config.theta, config.margin, config.pixel_epsilon,
+                cosine=config.distance == "cosine",
+            )  # fmt: skip
+        if config.pixel_detach:
+            if classifier is None:
+                raise ValueError("pixel_detach needs the classifier (features -> class maps) of the network")
+            maps = classifier(features.detach())
+        pixel = pixel_rectification(maps, suppressed, config.pixel_form, config.pixel_average, present)
+        activated = activated_pixels(maps, config.theta, config.pixel_epsilon) & present[:, :, None, None]
+        share = suppressed.sum() / activated.sum().clamp(min=1)
+    weight = pixel_term_weight(config, labels.shape[1], steps)
+    total = classification + config.region_weight * region + weight * pixel
+    return Terms(total, classification.detach(), region.detach(), pixel.detach(), share)
+
+
+@torch.no_grad()
+def collect_prototypes(
+    network: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]],
+    batches: Iterable[tuple[Tensor, Tensor, Tensor]],
+    config: FPRConfig,
+    superclasses: Sequence[int] | None = None,
+    seed: int = 0,
+) -> Prototypes:
+    """One pass over the training images: regions into the pools, pools into prototypes (section 3.2.1).
+
+    Args:
+        network: images -> (features F, class maps M, logits). Put it into eval mode first.
+        batches: (input of the network, labels (N, C), image numbers (N,) int64); the numbers must not repeat.
+        config: switches.
+        superclasses: a number for each class; used when ``config.superclass_trim`` is set.
+        seed: of k-means.
+
+    Returns:
+        The prototypes, on the device of the features.
+
+    Raises:
+        ValueError: when ``batches`` is empty.
+    """
+    pools: PrototypePools | None = None
+    for images, labels, numbers in batches:
+        features, maps, logits = network(images)
+        if pools is None:
+            candidates = config.prototypes * config.refill
+            pools = PrototypePools(
+                maps.shape[1], features.shape[1], config.positive_capacity, candidates, features.device
+            )
+        regions, area = region_features(features, activated_pixels(maps, config.theta, 1e-5))
+        confidence = logits if config.rank_by == "logit" else maps.amax(dim=(2, 3))
+        pools.add(regions, area, confidence, labels, numbers)
+    if pools is None:
+        raise ValueError("no batch to collect prototypes from; give at least one image")
+    return build_prototypes(
+        pools, config.prototypes, superclasses if config.superclass_trim else None,
+        config.singleton_superclass, config.kmeans_restarts, seed,
+    )  # fmt: skip

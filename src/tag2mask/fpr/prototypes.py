@@ -1,0 +1,133 @@
+"""Positive and negative prototypes (section 3.2.1) and their trimming by super-class (section 3.2.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.cluster import KMeans
+from torch import Tensor
+
+from tag2mask.fpr.pools import NO_SOURCE, PrototypePools
+
+
+@dataclass(frozen=True)
+class Prototypes:
+    """Prototypes of all classes, padded to K places; the ``_valid`` masks say which places are filled.
+
+    Attributes:
+        positive: P_pos, (C, K, D) centroids; positive_valid: (C, K); positive_weight: (C, K), share of the class's
+            regions in each cluster.
+        negative: P_neg, (C, K, D), most confident first; negative_valid: (C, K).
+        trimmed: P_neg' of Eq. 8, (C, K, D); trimmed_valid: (C, K).
+        negative_source, trimmed_source: (C, K) number of the image a negative came from.
+        spread: mean distance of positives to the mean of their class, averaged over classes (L2, feature units).
+    """
+
+    positive: Tensor
+    positive_valid: Tensor
+    positive_weight: Tensor
+    negative: Tensor
+    negative_valid: Tensor
+    trimmed: Tensor
+    trimmed_valid: Tensor
+    negative_source: Tensor
+    trimmed_source: Tensor
+    spread: float
+
+    def without_negatives(self) -> list[int]:
+        """Classes that have positives but no negative after trimming: nothing of theirs is suppressed."""
+        return (self.positive_valid.any(1) & ~self.trimmed_valid.any(1)).nonzero().flatten().tolist()
+
+
+def build_prototypes(
+    pools: PrototypePools,
+    count: int = 10,
+    superclasses: Sequence[int] | None = None,
+    singleton_superclass: str = "keep",
+    kmeans_restarts: int = 1,
+    seed: int = 0,
+) -> Prototypes:
+    """Centroids of the positives, the most confident negatives, and the negatives that survive the trimming.
+
+    Args:
+        pools: filled pools; those of the negatives may hold more than ``count`` candidates, so that trimmed ones
+            are replaced.
+        count: K.
+        superclasses: a super-class number for each class; None for no trimming.
+        singleton_superclass: ``keep`` or ``skip`` the negatives of a class that is alone in its super-class.
+        kmeans_restarts: n_init of scikit-learn's k-means (10 iterations each, as in the release).
+        seed: of k-means.
+
+    Returns:
+        Prototypes on the device of the pools. A class without regions has no prototypes.
+    """
+    class_count, _, channels = pools.positive.rows.shape
+    device = pools.positive.rows.device
+    shape = (class_count, count)
+    positive, negative, trimmed = (torch.zeros(*shape, channels, device=device) for _ in range(3))
+    filled = [torch.zeros(shape, dtype=torch.bool, device=device) for _ in range(3)]
+    positive_valid, negative_valid, trimmed_valid = filled
+    weight = torch.zeros(shape, device=device)
+    sources = torch.full((2, *shape), NO_SOURCE, dtype=torch.int64, device=device)
+    spreads = []
+    for c in range(class_count):
+        regions = pools.positive.ranked(c)[0]  # (R, D)
+        if len(regions):
+            centroids, shares = cluster(regions, count, seed + c, kmeans_restarts)
+            positive[c, : len(centroids)], weight[c, : len(centroids)] = centroids, shares
+            positive_valid[c, : len(centroids)] = True
+            spreads.append((regions - regions.mean(0)).norm(dim=1).mean().item())
+        candidates, _, numbers, tags = pools.negative.ranked(c)  # (R, D), (R,), (R,), (R, C)
+        survives = survives_trimming(c, tags, superclasses, singleton_superclass)
+        if len(candidates) and pools.negative.scores.shape[1] == count:
+            chosen = survives.nonzero().flatten()  # the paper: trim the top K and leave the gaps
+        else:
+            chosen = survives.nonzero().flatten()[:count]
+        kept = min(count, len(candidates))
+        negative[c, :kept], sources[0, c, :kept] = candidates[:kept], numbers[:kept]
+        negative_valid[c, :kept] = True
+        trimmed[c, : len(chosen)], sources[1, c, : len(chosen)] = candidates[chosen], numbers[chosen]
+        trimmed_valid[c, : len(chosen)] = True
+    return Prototypes(
+        positive, positive_valid, weight, negative, negative_valid, trimmed, trimmed_valid, sources[0], sources[1],
+        float(np.mean(spreads)) if spreads else 0.0,
+    )  # fmt: skip
+
+
+def cluster(regions: Tensor, count: int, seed: int, restarts: int) -> tuple[Tensor, Tensor]:
+    """k-means centroids (k, D) and cluster shares (k,) of regions (R, D); k = min(count, distinct regions)."""
+    points = regions.cpu().double().numpy()
+    distinct = len(np.unique(points, axis=0)) if len(points) <= 4 * count else count
+    k = min(count, distinct)
+    kmeans = KMeans(n_clusters=k, n_init=restarts, max_iter=10, random_state=seed).fit(points)
+    shares = np.bincount(kmeans.labels_, minlength=k) / len(points)
+    centroids = torch.from_numpy(kmeans.cluster_centers_).to(regions)
+    return centroids, torch.from_numpy(shares).to(regions)
+
+
+def survives_trimming(
+    class_index: int, source_labels: Tensor, superclasses: Sequence[int] | None, singleton_superclass: str
+) -> Tensor:
+    """Which negatives of a class remain: those whose image shows no class of the same super-class.
+
+    Such an image would lend parts that the classes share, as the wheels of a bus among the negatives of car.
+
+    Args:
+        class_index: c.
+        source_labels: (R, C) boolean tags of the images the negatives came from.
+        superclasses: a number for each class, or None (all survive).
+        singleton_superclass: ``skip`` drops all negatives of a class without a sibling.
+
+    Returns:
+        (R,) boolean.
+    """
+    if superclasses is None:
+        return torch.ones(len(source_labels), dtype=torch.bool, device=source_labels.device)
+    own = superclasses[class_index]
+    siblings = [c for c, group in enumerate(superclasses) if group == own]
+    if len(siblings) == 1 and singleton_superclass == "skip":
+        return torch.zeros(len(source_labels), dtype=torch.bool, device=source_labels.device)
+    return ~source_labels[:, siblings].any(dim=1)

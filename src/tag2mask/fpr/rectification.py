@@ -1,0 +1,120 @@
+"""Eq. 6-8: which pixels to suppress, and the pixel rectification."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tag2mask.fpr.activation import relative_activation
+from tag2mask.fpr.prototypes import Prototypes
+
+
+def nearest_squared(pixels: Tensor, prototypes: Tensor, valid: Tensor) -> Tensor:
+    """Squared L2 distance of each pixel to the nearest of its pair's prototypes.
+
+    Args:
+        pixels: (P, D, L) features of L pixels.
+        prototypes: (P, K, D).
+        valid: (P, K); a pair without a valid prototype gets infinity.
+
+    Returns:
+        (P, L), not negative.
+    """
+    own = prototypes.square().sum(dim=2).masked_fill(~valid, torch.inf).unsqueeze(2)  # (P, K, 1)
+    cross = torch.baddbmm(own, prototypes, pixels, alpha=-2.0)  # (P, K, L): |p|^2 - 2 p.f
+    return (cross.amin(dim=1) + pixels.square().sum(dim=1)).clamp(min=0)  # (P, L)
+
+
+@torch.no_grad()
+def suppressed_pixels(
+    features: Tensor,
+    maps: Tensor,
+    present: Tensor,
+    prototypes: Prototypes,
+    theta: float = 0.1,
+    margin: float = 1.0,
+    epsilon: float = 1e-4,
+    cosine: bool = False,
+) -> Tensor:
+    """Phi_c of Eq. 8: activated pixels that lie nearer to a trimmed negative than to every positive prototype.
+
+    Phi_c = {i : min_k ||F^i - P_neg'|| < margin * min_k ||F^i - P_pos||, A_c^i = 1}; margin 1 is the paper's.
+
+    Args:
+        features: F, (N, D, H, W); maps: M, (N, C, H, W); present: (N, C) boolean.
+        prototypes: a class without positives or without trimmed negatives has nothing suppressed.
+        theta, epsilon: of Eq. 2.
+        margin: factor on the distance to the positives.
+        cosine: compare unit vectors.
+
+    Returns:
+        (N, C, H, W) boolean.
+    """
+    n, classes, height, width = maps.shape
+    suppressed = torch.zeros(n, classes, height * width, dtype=torch.bool, device=maps.device)
+    usable = prototypes.positive_valid.any(1) & prototypes.trimmed_valid.any(1)  # (C,)
+    image, c = (present & usable).nonzero(as_tuple=True)  # P pairs
+    if len(image) == 0:
+        return suppressed.view(n, classes, height, width)
+    activated = relative_activation(maps, epsilon)[image, c].flatten(1) > theta  # (P, HW)
+    pixels = features.flatten(2)  # (N, D, HW)
+    positive, negative = prototypes.positive[c], prototypes.trimmed[c]  # (P, K, D)
+    if cosine:
+        pixels = functional.normalize(pixels, dim=1)
+        positive, negative = functional.normalize(positive, dim=2), functional.normalize(negative, dim=2)
+    pixels = pixels[image]  # (P, D, HW)
+    to_positive = nearest_squared(pixels, positive, prototypes.positive_valid[c])  # (P, HW)
+    to_negative = nearest_squared(pixels, negative, prototypes.trimmed_valid[c])  # (P, HW)
+    suppressed[image, c] = activated & (to_negative < margin**2 * to_positive)
+    return suppressed.view(n, classes, height, width)
+
+
+@torch.no_grad()
+def halo_pixels(
+    maps: Tensor, present: Tensor, theta: float = 0.1, below: float = 0.35, epsilon: float = 1e-4
+) -> Tensor:
+    """The control without any prototype: pixels of low activation, theta < M / max M < below.
+
+    Returns:
+        (N, C, H, W) boolean, False for absent classes.
+    """
+    relative = relative_activation(maps, epsilon)
+    return (relative > theta) & (relative < below) & present[:, :, None, None]
+
+
+def pixel_rectification(
+    maps: Tensor, suppressed: Tensor, form: str = "mean", average: str = "batch", present: Tensor | None = None
+) -> Tensor:
+    """L_PR = the mean class map value over the suppressed pixels (Eq. 7), or a bounded form of it.
+
+    ``mean`` is the paper's and has no lower bound. ``softplus`` is the binary cross-entropy of the pixel against 0.
+    ``ratio`` is the mean of M / max M, with gradient through the maximum as well, so that a map may follow by lifting
+    its peak; it is multiplied by the mean maximum of the present maps (a constant), which gives it the scale of M.
+
+    Args:
+        maps: M, (N, C, H, W), with gradient.
+        suppressed: Phi, (N, C, H, W) boolean.
+        form: ``mean``, ``softplus`` or ``ratio``.
+        average: ``batch`` (over all suppressed pixels of the batch) or ``image`` (Eq. 7, then the mean over images).
+        present: (N, C) boolean, present classes with a positive pixel; needed by ``ratio``.
+
+    Returns:
+        A scalar; zero, and without effect, when nothing is suppressed.
+    """
+    image, c, row, column = suppressed.nonzero(as_tuple=True)  # S pixels
+    if len(image) == 0:
+        return maps.sum() * 0.0
+    values = maps[image, c, row, column]  # (S,)
+    if form == "softplus":
+        values = functional.softplus(values)
+    elif form == "ratio":
+        if present is None:
+            raise ValueError("the ratio form needs `present`, the classes of each image with a positive pixel")
+        maximum = maps.amax(dim=(2, 3))  # (N, C)
+        scale = maximum.detach()[present].mean()
+        values = values / maximum[image, c] * scale
+    if average == "batch":
+        return values.mean()
+    count = torch.bincount(image, minlength=len(maps)).to(values.dtype)  # (N,)
+    return (values / count[image]).sum() / len(maps)

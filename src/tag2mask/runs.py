@@ -1,0 +1,115 @@
+"""The run folder: settings, versions, seeds, metrics as JSON lines; one writer at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from tag2mask import __version__
+from tag2mask.errors import InputError
+
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pillow", "safetensors")
+
+
+def method_folder(run: Path, seed: int, method: str) -> Path:
+    """Where a method's weights, metrics, prototypes and maps lie."""
+    return run / f"seed{seed}" / method
+
+
+def versions() -> dict[str, str]:
+    """Versions of this program, Python, and the packages that decide what is computed."""
+    found = {"tag2mask": __version__, "python": platform.python_version(), "platform": platform.platform()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file under a temporary name, then rename it: it is whole, or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON, atomically; not-a-number is not JSON and must have been replaced."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path, what: str) -> Any:
+    """Read JSON that this program wrote; ``what`` names it in the error."""
+    if not path.is_file():
+        raise InputError(f"there is no {what} at {path}; is this the folder of a finished run?")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error}); make it again.") from error
+
+
+def append_lines(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Add rows to a file of JSON lines."""
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Rows of a file of JSON lines; a last line that was cut off is left out."""
+    if not path.is_file():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows
+
+
+def keep_lines(path: Path, count: int) -> None:
+    """Keep the first ``count`` rows: those of the epochs that a resumed run does not repeat."""
+    if path.is_file():
+        rows = read_lines(path)[:count]
+        write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+@contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Hold the run folder; an ``InputError`` says who else does. A lock whose process has ended is taken over."""
+    run.mkdir(parents=True, exist_ok=True)
+    path = run / "run.lock"
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+    except FileExistsError:
+        owner = path.read_text().strip()
+        if owner.isdigit() and int(owner) != os.getpid() and _alive(int(owner)):
+            raise InputError(
+                f"another process ({owner}) is writing to {run}; wait for it, choose another --out, or delete {path}."
+            ) from None
+        path.unlink(missing_ok=True)
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+    os.write(descriptor, str(os.getpid()).encode())
+    os.close(descriptor)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

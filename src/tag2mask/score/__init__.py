@@ -1,0 +1,30 @@
+"""Scores of masks and tags: one pass over the images fills histograms, and every figure is read off those."""
+
+from tag2mask.score.bootstrap import PairedDifference, paired_bootstrap
+from tag2mask.score.histograms import IGNORE, LEVELS, ImageCounts, ScoreHistograms
+from tag2mask.score.metrics import LevelCounts, Scores, counts_by_level, miou_by_level, scores
+from tag2mask.score.tags import absent_probability, bce, mean_average_precision
+from tag2mask.score.thresholds import NEEDS_MASKS, PROTOCOLS, ThresholdProtocol, choose_level, level_of, otsu
+
+__all__ = [
+    "IGNORE",
+    "LEVELS",
+    "NEEDS_MASKS",
+    "PROTOCOLS",
+    "ImageCounts",
+    "LevelCounts",
+    "PairedDifference",
+    "ScoreHistograms",
+    "Scores",
+    "ThresholdProtocol",
+    "absent_probability",
+    "bce",
+    "choose_level",
+    "counts_by_level",
+    "level_of",
+    "mean_average_precision",
+    "miou_by_level",
+    "otsu",
+    "paired_bootstrap",
+    "scores",
+]

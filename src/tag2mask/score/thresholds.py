@@ -1,0 +1,89 @@
+"""The threshold level of a set of maps, chosen by protocol.
+
+========  ==========================================  =====================
+protocol  level                                       reads
+========  ==========================================  =====================
+gtfree    a rule on the histogram of the maps         maps; the default
+fixed     one threshold for all, 0.30 unless told     nothing
+matched   the foreground share is the truth's         masks: a diagnostic
+oracle    mIoU is best                                masks: a diagnostic
+========  ==========================================  =====================
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import numpy as np
+
+from tag2mask.errors import InputError
+from tag2mask.score.histograms import LEVELS, Counts, ScoreHistograms
+from tag2mask.score.metrics import counts_by_level, miou_by_level
+
+ThresholdProtocol = Literal["gtfree", "fixed", "matched", "oracle"]
+PROTOCOLS: tuple[ThresholdProtocol, ...] = get_args(ThresholdProtocol)
+NEEDS_MASKS: frozenset[ThresholdProtocol] = frozenset({"matched", "oracle"})
+"""Protocols that read the truth; a figure of theirs is never shown without saying so."""
+FIXED = 0.30
+"""Share of a map's maximum."""
+
+
+def otsu(map_levels: Counts) -> int:
+    """Level 1..255 that parts a (256,) histogram of map values into its two groups.
+
+    N. Otsu, "A threshold selection method from gray-level histograms", IEEE Trans. SMC 9(1), 1979, Eq. 14:
+    the variance between values below the level and values from the level on is largest. Levels with no pixel
+    between them are equally good; the middle one is taken. A histogram with fewer than two values has no
+    groups: then it is the level of ``FIXED``.
+    """
+    pixels = np.asarray(map_levels, np.float64)
+    if np.count_nonzero(pixels) < 2:
+        return level_of(FIXED)
+    first, last = np.flatnonzero(pixels)[[0, -1]]
+    levels = np.arange(first + 1, last + 1)  # those with pixels on both sides
+    sums = pixels * np.arange(LEVELS)
+    below, sum_below = pixels.cumsum()[levels - 1], sums.cumsum()[levels - 1]
+    above, sum_above = pixels.sum() - below, sums.sum() - sum_below
+    variance = below * above * (sum_above / above - sum_below / below) ** 2  # but for a constant factor
+    best = levels[variance == variance.max()]
+    return int(best[(len(best) - 1) // 2])
+
+
+def choose_level(
+    histograms: ScoreHistograms,
+    protocol: ThresholdProtocol,
+    *,
+    fixed: float = FIXED,
+    rule: Callable[[Counts], int] = otsu,
+) -> int:
+    """Threshold level 1..255 of a set.
+
+    ``fixed``: the threshold of protocol "fixed", above 0, at most 1. ``rule``: the rule of protocol "gtfree";
+    it gets ``histograms.map_levels`` (256,) alone, so it cannot read a mask. Of equally good levels, "oracle"
+    and "matched" take the lowest. Raises ``InputError`` for an unknown protocol, for a fixed threshold out of
+    range, and for a protocol that reads masks where there are none.
+    """
+    if protocol not in PROTOCOLS:
+        raise InputError(f"The threshold protocol is {protocol!r}; expected one of {', '.join(PROTOCOLS)}.")
+    if protocol == "gtfree":
+        return rule(histograms.map_levels)
+    if protocol == "fixed":
+        return level_of(fixed)
+    counts = counts_by_level(histograms)
+    if not counts.truth.any():
+        raise InputError(
+            f"The threshold protocol {protocol!r} reads masks, but no image here has one: use gtfree."
+        )
+    if protocol == "oracle":
+        return int(miou_by_level(histograms).argmax()) + 1
+    return int(np.abs(counts.foreground_share - counts.truth_share).argmin()) + 1
+
+
+def level_of(threshold: float) -> int:
+    """The level from which on map values are at least ``threshold`` (share of a map's maximum, in (0, 1])."""
+    if not 0 < threshold <= 1:
+        raise InputError(f"The fixed threshold is {threshold}; expected a number above 0 and at most 1.")
+    # rounding may put threshold * 255 a hair above a whole number, which would cost a level
+    return max(1, math.ceil(threshold * (LEVELS - 1) - 1e-9))

@@ -1,0 +1,196 @@
+"""Maps against masks: the only stage that reads a mask. Figures by protocol, method and seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tag2mask.data.masks import Masks
+from tag2mask.errors import InputError
+from tag2mask.score import (
+    NEEDS_MASKS,
+    PROTOCOLS,
+    PairedDifference,
+    ScoreHistograms,
+    Scores,
+    absent_probability,
+    bce,
+    choose_level,
+    mean_average_precision,
+    paired_bootstrap,
+    scores,
+)
+from tag2mask.stages.localize import ImageMaps
+
+FIGURES = ("miou", "precision", "recall", "fdr", "leak", "pixel_ap")
+"""What summary.json holds of each method and protocol, in percent."""
+REFERENCES = ("continued", "halo")
+"""The controls that ``fpr`` is compared with."""
+MASKS_IN_MEMORY = 1_000_000_000
+"""Bytes of masks that are kept, so that the next method need not read them again."""
+
+
+@dataclass(frozen=True)
+class MethodScores:
+    """One method of one seed."""
+
+    histograms: ScoreHistograms
+    by_protocol: dict[str, Scores]
+    tags: dict[str, float]
+    """bce, absent_probability, mean_average_precision; empty when maps were read from disk."""
+
+
+class Truth:
+    """Masks and contexts of a set, read once and kept where they fit into memory."""
+
+    def __init__(self, masks: Masks) -> None:
+        self.masks = masks
+        self._kept: dict[int, tuple[np.ndarray, np.ndarray | None]] = {}
+        self._bytes = 0
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Mask and context map of an image, each (H, W) uint8."""
+        if index in self._kept:
+            return self._kept[index]
+        pair = (self.masks.mask(index), self.masks.context(index) if self.masks.contexts else None)
+        self._bytes += sum(plane.nbytes for plane in pair if plane is not None)
+        if self._bytes < MASKS_IN_MEMORY:
+            self._kept[index] = pair
+        return pair
+
+
+def score_method(maps: Iterable[ImageMaps], truth: Truth, labels: np.ndarray) -> MethodScores:
+    """Figures of one method under every protocol.
+
+    Args:
+        maps: of all images.
+        truth: masks of the same images.
+        labels: (N, C) bool tags.
+    """
+    contexts = truth.masks.contexts
+    count = 0 if contexts is None else len(contexts.names)
+    histograms = ScoreHistograms(labels.shape[1], count, images=len(labels))
+    logits = np.full(labels.shape, np.nan)
+    for image in maps:
+        mask, context = truth[image.index]
+        if mask.shape != image.maps.shape[1:]:
+            name = truth.masks.ids[image.index]
+            raise InputError(
+                f"{name}: the mask is {mask.shape[1]}x{mask.shape[0]} pixels, its image {image.maps.shape[2]}x"
+                f"{image.maps.shape[1]}; give a mask of the image's size."
+            )
+        histograms.add(image.index, image.classes, image.maps, mask, context)
+        if image.logits is not None:
+            logits[image.index] = image.logits
+    by_protocol = {
+        protocol: scores(histograms, choose_level(histograms, protocol), contexts) for protocol in PROTOCOLS
+    }
+    return MethodScores(histograms, by_protocol, tag_figures(logits, labels))
+
+
+def tag_figures(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """BCE, mean probability of absent classes, and mean average precision; empty without logits."""
+    if np.isnan(logits).any():
+        return {}
+    return {
+        "bce": bce(logits, labels),
+        "absent_probability": absent_probability(logits, labels),
+        "mean_average_precision": mean_average_precision(logits, labels),
+    }
+
+
+def differences(scored: dict[str, MethodScores], seed: int) -> dict[str, dict[str, PairedDifference]]:
+    """``fpr`` against each control, by protocol: paired bootstrap over the images."""
+    if "fpr" not in scored:
+        return {}
+    fpr = scored["fpr"]
+    return {
+        name: {
+            protocol: paired_bootstrap(
+                fpr.histograms, fpr.by_protocol[protocol].level, scored[name].histograms,
+                scored[name].by_protocol[protocol].level, seed=seed,
+            )
+            for protocol in PROTOCOLS
+        }
+        for name in REFERENCES
+        if name in scored
+    }  # fmt: skip
+
+
+def summarise(
+    results: dict[int, dict[str, MethodScores]], seconds: float, split: str, class_names: tuple[str, ...],
+    contexts: tuple[str, ...],
+) -> tuple[dict[str, Any], dict[str, Any]]:  # fmt: skip
+    """What summary.json and details.json hold.
+
+    Args:
+        results: seed -> method -> scores.
+        seconds: wall time of the run.
+        split: name of the images' split.
+        class_names, contexts: for the tables by class.
+
+    Returns:
+        ``summary``: methods -> protocol -> figure -> mean and standard deviation over seeds, percent.
+        ``details``: for each class, by seed, and the paired differences.
+    """
+    seeds = sorted(results)
+    methods = list(results[seeds[0]])
+    images = results[seeds[0]][methods[0]].by_protocol["gtfree"].images
+    summary = {
+        "methods": {
+            method: {
+                protocol: {
+                    name: mean_and_deviation([getattr(results[s][method].by_protocol[protocol], name) for s in seeds])
+                    for name in (*FIGURES, "threshold")
+                }
+                for protocol in PROTOCOLS
+            }
+            for method in methods
+        },
+        "tags": {
+            method: {
+                name: mean_and_deviation([results[s][method].tags[name] for s in seeds])
+                for name in results[seeds[0]][method].tags
+            }
+            for method in methods
+        },
+        "seeds": seeds,
+        "seconds": round(seconds, 1),
+        "images": images,
+        "split": split,
+        "reads_masks": sorted(NEEDS_MASKS),
+    }
+    details = {
+        "classes": list(class_names),
+        "contexts": list(contexts),
+        "split": split,
+        "images": images,
+        "by_seed": {
+            str(s): {
+                method: {protocol: scored.by_protocol[protocol].plain() for protocol in PROTOCOLS}
+                for method, scored in results[s].items()
+            }
+            for s in seeds
+        },
+        "differences": {
+            str(s): {
+                name: {protocol: vars(difference) for protocol, difference in table.items()}
+                for name, table in differences(results[s], s).items()
+            }
+            for s in seeds
+        },
+    }
+    return summary, details
+
+
+def mean_and_deviation(values: list[float]) -> dict[str, float | None]:
+    """Mean and sample standard deviation (0 for one value); None where nothing is known."""
+    known = [value for value in values if not math.isnan(value)]
+    if not known:
+        return {"mean": None, "std": None}
+    deviation = float(np.std(known, ddof=1)) if len(known) > 1 else 0.0
+    return {"mean": round(float(np.mean(known)), 4), "std": round(deviation, 4)}

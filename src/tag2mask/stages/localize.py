@@ -1,0 +1,74 @@
+"""Localization maps of every image, for its tagged classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tag2mask.config import MapsConfig
+from tag2mask.maps.merge import class_activation, localization_maps
+from tag2mask.maps.store import quantised, save_maps
+from tag2mask.progress import Step
+from tag2mask.stages.network import SeedSetup
+
+
+Sizes = Sequence[tuple[int, int]] | Mapping[int, tuple[int, int]]
+"""(height, width) of images by their number."""
+
+
+@dataclass(frozen=True)
+class ImageMaps:
+    """What is known of one image: number, tagged classes (P,), maps (P, H, W) uint8, logits (C,) or None."""
+
+    index: int
+    classes: np.ndarray
+    maps: np.ndarray
+    logits: np.ndarray | None
+
+
+@torch.no_grad()
+def localize(setup: SeedSetup, config: MapsConfig, sizes: Sizes, step: Step) -> Iterator[ImageMaps]:
+    """Maps of all images by the host's present weights, at the images' own (height, width)."""
+    setup.host.eval()
+    for batch in setup.inputs.plain_batches(32):
+        yield from _localize_batch(setup, config, batch, sizes)
+        step(int(batch[-1]) + 1, len(setup.images))
+
+
+def _localize_batch(
+    setup: SeedSetup, config: MapsConfig, batch: np.ndarray, sizes: Sizes
+) -> Iterator[ImageMaps]:
+    maps, logits = class_activation(setup.host, setup.inputs, batch, config.scales, config.flip)
+    for row, index in enumerate(batch.tolist()):
+        classes = np.flatnonzero(setup.images.labels[index])  # (P,)
+        size = sizes[index]
+        if len(classes):
+            chosen = torch.from_numpy(classes).to(setup.device)
+            planes = quantised(localization_maps(maps, row, chosen, size).cpu().numpy())  # (P, H, W)
+        else:
+            planes = np.zeros((0, *size), np.uint8)
+        yield ImageMaps(index, classes, planes, logits[row].cpu().numpy())
+
+
+def store_maps(
+    setup: SeedSetup, config: MapsConfig, folder: Path, step: Step, indices: list[int] | None = None
+) -> None:
+    """Write the maps of the images that have none in ``folder`` yet: of all, or of those at ``indices``."""
+    setup.host.eval()
+    wanted = range(len(setup.images)) if indices is None else indices
+    missing = [i for i in wanted if not map_path(folder, setup.images.ids[i]).is_file()]
+    step(len(wanted) - len(missing), len(wanted))
+    for number, index in enumerate(missing, 1):
+        sizes = {index: setup.images.image(index).size[::-1]}
+        for image in _localize_batch(setup, config, np.array([index]), sizes):
+            save_maps(map_path(folder, setup.images.ids[index]), image.classes, image.maps)
+        step(len(wanted) - len(missing) + number, len(wanted))
+
+
+def map_path(folder: Path, image_id: str) -> Path:
+    """File of an image's maps."""
+    return folder / f"{image_id}.npz"

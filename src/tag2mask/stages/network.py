@@ -1,0 +1,85 @@
+"""Everything that the stages of one seed share: images, network, and what the network reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from tag2mask.config import DataConfig, RunConfig
+from tag2mask.data import TaggedImages, open_images
+from tag2mask.errors import InputError
+from tag2mask.hosts.cam import CamHost
+from tag2mask.hosts.inputs import CachedInputs, PhotoInputs, build_cache, cache_bytes, cache_key
+from tag2mask.progress import Reporter
+
+
+@dataclass(frozen=True)
+class SeedSetup:
+    """Images, network and inputs of one seed."""
+
+    seed: int
+    data: DataConfig
+    images: TaggedImages
+    host: CamHost
+    inputs: PhotoInputs
+    device: torch.device
+
+    @property
+    def superclasses(self) -> tuple[int, ...] | None:
+        """A number for each class, or None where the data has no super-classes."""
+        return self.images.classes.superclass_ids()
+
+
+def data_of_seed(data: DataConfig, seed: int) -> DataConfig:
+    """Built-in scenes change with the seed, so that a deviation over seeds is one over data, too."""
+    if data.kind != "cooccur":
+        return data
+    return replace(data, cooccur=replace(data.cooccur, seed=data.cooccur.seed + seed))
+
+
+def set_up_seed(
+    config: RunConfig, run: Path, seed: int, device: torch.device, report: Reporter, split: str = ""
+) -> SeedSetup:
+    """Open the images, build the network from its seed, and fill the cache of frozen features where it pays.
+
+    Args:
+        split: another split than the one that is trained on, for localizing and evaluating.
+    """
+    data = data_of_seed(config.data, seed)
+    if split and split != data.split:
+        data = other_split(data, split)
+    images = open_images(data)
+    torch.manual_seed(seed)
+    host = CamHost(config.host, len(images.classes)).to(device)
+    return SeedSetup(seed, data, images, host, open_inputs(config, run, host, images, device, report), device)
+
+
+def other_split(data: DataConfig, split: str) -> DataConfig:
+    """The same data set's images that were not trained on."""
+    if data.kind == "cooccur":
+        if split != "val":
+            raise InputError(f"--split {split!r}: the built-in scenes have `train` and `val`.")
+        return replace(data, split=split, cooccur=replace(data.cooccur, seed=data.cooccur.seed + 10_000))
+    return replace(data, split=split)
+
+
+def open_inputs(
+    config: RunConfig, run: Path, host: CamHost, images: TaggedImages, device: torch.device, report: Reporter
+) -> PhotoInputs:
+    """Cached features where stages are frozen, views are squares and the disk bound allows it; else photos."""
+    if config.views.kind != "square" or not len(host.frozen_stages) or config.cache_gigabytes == 0:
+        return PhotoInputs(host, images, config.views, device)
+    size = cache_bytes(host.eval(), images, config.views)
+    if size > config.cache_gigabytes * 1e9:
+        report.say(
+            f"frozen features would take {size / 1e9:.1f} GB, more than cache_gigabytes = {config.cache_gigabytes:g}: "
+            "they are computed anew in every epoch."
+        )
+        return PhotoInputs(host, images, config.views, device)
+    key = cache_key(config.host, config.views, images, str(config.data if config.data.kind == "cooccur" else ""))
+    folder = run / "cache" / key
+    with report.task(f"frozen features of {len(images)} images") as step:
+        build_cache(host, images, config.views, device, folder, lambda done, total: step(done, total))
+    return CachedInputs(host, images, config.views, device, folder)

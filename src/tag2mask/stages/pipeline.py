@@ -1,0 +1,174 @@
+"""The whole of it, from tags to figures. Read this first.
+
+    photos + tags -> classifier (CAM) -> every method from the same weights -> localization maps -> figures
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from tag2mask.config import RunConfig
+from tag2mask.data.masks import Masks, open_masks
+from tag2mask.engine import load_weights, set_up_torch
+from tag2mask.errors import InputError
+from tag2mask.progress import Reporter
+from tag2mask.runs import locked, method_folder, versions, write_json, write_text
+from tag2mask.settings import config_from_dict
+from tag2mask.stages.evaluate import MethodScores, Truth, score_method, summarise
+from tag2mask.stages.evidence import collect_evidence
+from tag2mask.stages.localize import localize, store_maps
+from tag2mask.stages.network import SeedSetup, set_up_seed
+from tag2mask.stages.train import train_classifier, train_method
+
+GALLERY_IMAGES = 12
+"""Images whose maps are kept for the report."""
+
+
+def train(config: RunConfig, run: Path, report: Reporter, resume: bool = False) -> None:
+    """Train the classifier and every method, for every seed."""
+    device = set_up_torch(config.threads, config.device)
+    with locked(run):
+        write_settings(config, run, resume)
+        for seed in config.seeds:
+            setup = set_up_seed(config, run, seed, device, report)
+            train_classifier(config, setup, run, report, resume)
+            for method in config.methods:
+                train_method(config, setup, method, run, report, resume)
+
+
+def localize_run(run: Path, methods: tuple[str, ...], split: str, report: Reporter) -> list[Path]:
+    """Write the maps of every image; returns the folders. Images that have maps are left alone."""
+    config = read_settings(run)
+    device = set_up_torch(config.threads, config.device)
+    folders = []
+    for seed in config.seeds:
+        setup = set_up_seed(config, run, seed, device, report, split)
+        for method in chosen_methods(config, methods):
+            load_weights(method_folder(run, seed, method) / "weights.safetensors", setup.host)
+            folder = method_folder(run, seed, method) / "maps" / (split or config.data.split)
+            with report.task(f"seed {seed}: maps of {method}") as step:
+                store_maps(setup, config.maps, folder, step)
+            folders.append(folder)
+    return folders
+
+
+def evaluate_run(run: Path, methods: tuple[str, ...], split: str, report: Reporter) -> dict[str, Any]:
+    """Score every method of a run against the masks; writes summary.json and details.json, returns the summary.
+
+    Figures of another split go into ``summary.SPLIT.json``.
+    """
+    config = read_settings(run)
+    device = set_up_torch(config.threads, config.device)
+    start = time.monotonic()
+    results: dict[int, dict[str, MethodScores]] = {}
+    names: tuple[str, ...] = ()
+    contexts: tuple[str, ...] = ()
+    for seed in config.seeds:
+        setup = set_up_seed(config, run, seed, device, report, split)
+        masks = require_masks(setup)
+        truth = Truth(masks)
+        sizes = [truth[i][0].shape for i in range(len(setup.images))]
+        names, contexts = setup.images.classes.names, masks.contexts.names if masks.contexts else ()
+        results[seed] = {}
+        for method in chosen_methods(config, methods):
+            load_weights(method_folder(run, seed, method) / "weights.safetensors", setup.host)
+            with report.task(f"seed {seed}: figures of {method}") as step:
+                maps = localize(setup, config.maps, sizes, step)
+                results[seed][method] = score_method(maps, truth, setup.images.labels)
+    other = split and split != config.data.split
+    seconds = time.monotonic() - start
+    summary, details = summarise(results, seconds, split or config.data.split, names, contexts)
+    suffix = f".{split}" if other else ""
+    write_json(run / f"summary{suffix}.json", summary)
+    write_json(run / f"details{suffix}.json", details)
+    return summary
+
+
+def prepare_report(run: Path, report: Reporter) -> None:
+    """Keep what the report shows: maps of a few images of the first seed, and the evidence of the prototypes."""
+    config = read_settings(run)
+    device = set_up_torch(config.threads, config.device)
+    setup = set_up_seed(config, run, config.seeds[0], device, report)
+    chosen = gallery(setup.images.labels)
+    for method in chosen_methods(config, ()):
+        load_weights(method_folder(run, setup.seed, method) / "weights.safetensors", setup.host)
+        with report.task(f"pictures of {method}") as step:
+            store_maps(setup, config.maps, method_folder(run, setup.seed, method) / "gallery", step, chosen)
+    load_weights(method_folder(run, setup.seed, "cam") / "weights.safetensors", setup.host)
+    collect_evidence(config, setup, run)
+    write_json(run / "gallery.json", {"seed": setup.seed, "images": [int(i) for i in chosen]})
+
+
+def gallery(labels: np.ndarray) -> list[int]:
+    """Images for the report: the classes in turn, each time the next image that shows the class, fewest tags first."""
+    order = np.argsort(labels.sum(1), kind="stable")
+    chosen: list[int] = []
+    queues = [[int(i) for i in order if labels[i, c]] for c in range(labels.shape[1])]
+    while len(chosen) < GALLERY_IMAGES and any(queues):
+        for queue in queues:
+            while queue and queue[0] in chosen:
+                queue.pop(0)
+            if queue and len(chosen) < GALLERY_IMAGES:
+                chosen.append(queue.pop(0))
+    return sorted(chosen)
+
+
+def require_masks(setup: SeedSetup) -> Masks:
+    """The masks of a set, or an error that says that figures need them."""
+    masks = open_masks(setup.data, setup.images)
+    if masks is None:
+        raise InputError(
+            f"{setup.data.root} has no masks, so there is nothing to score against; maps need none: `tag2mask localize`."
+        )
+    return masks
+
+
+def chosen_methods(config: RunConfig, methods: tuple[str, ...]) -> tuple[str, ...]:
+    """The methods that the user named, or all of the run."""
+    every = ("cam", *config.methods)
+    for method in methods:
+        if method not in every:
+            raise InputError(f"method {method!r} is not in this run; it has {', '.join(every)}.")
+    return methods or every
+
+
+def write_settings(config: RunConfig, run: Path, resume: bool) -> None:
+    """Store settings and versions; resuming with other settings is an error that names the first difference."""
+    text = yaml.safe_dump(json.loads(json.dumps(asdict(config))), sort_keys=False, allow_unicode=True)
+    path = run / "settings.yaml"
+    if path.is_file():
+        stored = yaml.safe_load(path.read_text(encoding="utf-8"))
+        changed = first_difference(stored, yaml.safe_load(text))
+        if changed and not resume:
+            raise InputError(f"{run} holds a run with another {changed}; choose another --out, or delete it.")
+        if changed and changed.split(".")[0] not in ("methods", "seeds"):
+            raise InputError(f"--resume: {changed} is not what {path} says; resume with the settings of the run.")
+    write_text(path, text)
+    write_json(run / "versions.json", versions())
+
+
+def read_settings(run: Path) -> RunConfig:
+    """Settings of a run folder."""
+    path = run / "settings.yaml"
+    if not path.is_file():
+        raise InputError(f"there is no settings.yaml in {run}; give the folder of a run (the --out of `tag2mask train`).")
+    return config_from_dict(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+
+
+def first_difference(stored: Any, given: Any, prefix: str = "") -> str:
+    """Dotted name of the first setting that differs; empty if none does."""
+    if isinstance(stored, dict) and isinstance(given, dict):
+        for key in {**stored, **given}:
+            found = first_difference(stored.get(key), given.get(key), f"{prefix}{key}.")
+            if found:
+                return found
+        return ""
+    return "" if stored == given else prefix.rstrip(".")
+

@@ -1,0 +1,46 @@
+"""Figures as a table on the terminal. Every figure stands with its protocol, split, seeds and number of images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+TITLES = {
+    "cam": "CAM", "continued": "CAM trained on", "focal": "focal BCE", "halo": "halo (no prototypes)",
+    "rc": "region contrast (RC)", "pr": "pixel rectification (PR)", "paper": "RC + PR, the paper's form",
+    "fpr": "FPR, the default",
+}  # fmt: skip
+"""How methods are called in tables and reports."""
+COLUMNS = ("gtfree", "fixed", "matched", "oracle")
+
+
+def print_summary(summary: dict[str, Any]) -> None:
+    """Print the methods of a summary, a row each."""
+    seeds = summary["seeds"]
+    table = Table(
+        title=f"mIoU by threshold protocol; {summary['images']} images, split {summary['split']}, "
+        f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''} ({', '.join(map(str, seeds))})",
+        caption="gtfree and fixed read no mask; matched and oracle choose their threshold with the masks "
+        "(diagnostics). FDR: false discovery rate. Leak: predictions that lie on a context.",
+        title_justify="left", caption_justify="left",
+    )  # fmt: skip
+    table.add_column("method", no_wrap=True)
+    for column in COLUMNS:
+        table.add_column(column, justify="right", no_wrap=True)
+    for column in ("precision", "recall", "FDR", "leak"):
+        table.add_column(f"{column}\nmatched", justify="right", no_wrap=True)
+    for method, figures in summary["methods"].items():
+        cells = [cell(figures[protocol]["miou"], len(seeds)) for protocol in COLUMNS]
+        cells += [cell(figures["matched"][name], len(seeds)) for name in ("precision", "recall", "fdr", "leak")]
+        table.add_row(TITLES[method], *cells)
+    console = Console(width=None if Console().is_terminal else 150)
+    console.print(table)
+
+
+def cell(figure: dict[str, float | None], seeds: int) -> str:
+    """``49.5 +- 0.3``; without deviation for one seed; a dash where nothing is known."""
+    if figure["mean"] is None:
+        return "-"
+    return f"{figure['mean']:.1f}" + (f" ±{figure['std']:.1f}" if seeds > 1 else "")

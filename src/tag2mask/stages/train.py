@@ -1,0 +1,63 @@
+"""The class activation map, then every method from the same weights (section 3.2.3)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from tag2mask.config import FPRConfig, RunConfig, method_config
+from tag2mask.engine import fit, load_weights
+from tag2mask.errors import InputError
+from tag2mask.progress import Reporter
+from tag2mask.runs import method_folder
+from tag2mask.stages.network import SeedSetup
+
+CLASSIFIER_ALONE = FPRConfig(region_weight=0.0, pixel_weight=0.0)
+
+
+def train_classifier(config: RunConfig, setup: SeedSetup, run: Path, report: Reporter, resume: bool) -> None:
+    """Train the classifier whose class maps are the class activation map, or load it if it is finished."""
+    folder = method_folder(run, setup.seed, "cam")
+    if finished(folder, resume):
+        load_weights(folder / "weights.safetensors", setup.host)
+        return
+    with report.task(f"seed {setup.seed}: classifier (CAM)") as step:
+        fit(
+            setup.host, setup.inputs, setup.images.labels, config.classify, CLASSIFIER_ALONE, setup.superclasses,
+            setup.seed, folder, step, resume,
+        )  # fmt: skip
+
+
+def train_method(
+    config: RunConfig, setup: SeedSetup, method: str, run: Path, report: Reporter, resume: bool
+) -> None:
+    """Train one method on from the class activation map; the host ends with the method's weights."""
+    folder = method_folder(run, setup.seed, method)
+    if finished(folder, resume):
+        load_weights(folder / "weights.safetensors", setup.host)
+        return
+    settings = method_config(method, config.fpr)
+    if settings.superclass_trim and setup.superclasses is None:
+        settings = replace(settings, superclass_trim=False)
+        report.warn(f"{method}: the data has no super-classes, so negatives are not trimmed.")
+    load_weights(method_folder(run, setup.seed, "cam") / "weights.safetensors", setup.host)
+    with report.task(f"seed {setup.seed}: {method}") as step:
+        bare = fit(
+            setup.host, setup.inputs, setup.images.labels, config.rectify, settings, setup.superclasses,
+            setup.seed + 1000, folder, step, resume,
+        )  # fmt: skip
+    if bare:
+        names = ", ".join(setup.images.classes.names[c] for c in bare)
+        report.warn(
+            f"{method}: no negative prototype is left for {names}: nothing of theirs is suppressed. "
+            "Photos without them that show their surroundings would help."
+        )
+
+
+def finished(folder: Path, resume: bool) -> bool:
+    """Whether there are final weights to go on from; without --resume that is an error, so nothing is lost."""
+    if not (folder / "weights.safetensors").is_file():
+        return False
+    if not resume:
+        raise InputError(f"{folder} holds a finished training; add --resume to go on from it, or choose another --out.")
+    return True
