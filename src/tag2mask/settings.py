@@ -95,7 +95,9 @@ def flattened(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
 
 def tuple_options() -> frozenset[str]:
     """Options that take several values, such as ``--seeds``."""
-    return frozenset(f"--{name}" for name, value in flattened(asdict(RunConfig())) if isinstance(value, tuple))
+    return frozenset(
+        f"--{name}" for name, value in flattened(asdict(RunConfig())) if isinstance(value, tuple)
+    )
 
 
 def with_lists(arguments: Sequence[str]) -> list[str]:
@@ -126,4 +128,3 @@ def preset_of(arguments: Sequence[str]) -> str:
         if argument.startswith("--preset="):
             return argument.partition("=")[2]
     return "laptop"
-

@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
+from benchmarks import __main__ as command
+from benchmarks import evaluate
 
-from benchmarks import __main__ as command  # noqa: E402
-from benchmarks import evaluate  # noqa: E402
+ROOT = Path(__file__).parents[2]
 
 
 def write_benchmark(folder: Path, name: str, measured: str) -> None:
@@ -25,7 +24,7 @@ def write_benchmark(folder: Path, name: str, measured: str) -> None:
 
 @pytest.fixture
 def made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Three benchmarks of known result in place of the real ones; the fourth cannot be imported."""
+    """Four benchmarks of known result in place of the real ones; a fifth cannot be imported."""
     for name, measured in {
         "under": "0.5",
         "at_bar": "1.25",

@@ -39,9 +39,7 @@ def test_tag_scores_equal_their_definitions(seed: int) -> None:
     assert bce(logits, labels) == pytest.approx(sum(entropy) / len(entropy))
     assert absent_probability(logits, labels) == pytest.approx(sum(absent) / len(absent))
     precisions = [
-        slow_average_precision(logits[:, c], labels[:, c])
-        for c in range(labels.shape[1])
-        if labels[:, c].any()
+        slow_average_precision(logits[:, c], labels[:, c]) for c in range(labels.shape[1]) if labels[:, c].any()
     ]
     assert mean_average_precision(logits, labels) == pytest.approx(100 * sum(precisions) / len(precisions))
 

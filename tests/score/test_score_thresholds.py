@@ -82,7 +82,7 @@ def test_otsu_without_two_values_is_the_fixed_threshold(values: list[int]) -> No
 
 @pytest.mark.parametrize(
     ("threshold", "level"),
-    [(0.30, 77), (0.2, 51), (0.6, 153), (0.7, 179), (1.0, 255), (1e-12, 1), (0.4, 102)],
+    [(0.30, 77), (0.2, 51), (0.6, 153), (3 * 0.2, 153), (0.7, 179), (1.0, 255), (1e-12, 1), (0.4, 102)],
 )
 def test_a_fixed_threshold_is_the_first_level_that_reaches_it(threshold: float, level: int) -> None:
     assert level_of(threshold) == level
@@ -133,9 +133,7 @@ def test_gtfree_reads_nothing_but_the_maps_and_takes_another_rule() -> None:
     for mask in (None, np.zeros((8, 8), np.uint8), generator.choice([1, 2, IGNORE], (8, 8)).astype(np.uint8)):
         histograms = ScoreHistograms(2, images=2)
         histograms.add(0, [0, 1], maps, mask)
-        histograms.add(
-            1, [], np.zeros((0, 90, 90), np.uint8), None if mask is None else np.zeros((90, 90), np.uint8)
-        )
+        histograms.add(1, [], np.zeros((0, 90, 90), np.uint8), None if mask is None else np.zeros((90, 90), np.uint8))
         found.append(choose_level(histograms, "gtfree"))
         assert choose_level(histograms, "gtfree", rule=lambda levels: int(levels.argmax())) == int(
             np.bincount(maps.max(axis=0).ravel()).argmax()

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from tag2mask.config import DataConfig
-from tag2mask.data.classes import Classes, palette, read_classes
+from tag2mask.data.classes import Classes, palette, read_classes, unknown_class
 from tag2mask.data.cooccur import cooccur_masks
 from tag2mask.data.files import DataError, Finding, Folder, fault, raise_first
 from tag2mask.data.images import TaggedImages, decode_if_cut_off, opened
@@ -110,7 +110,7 @@ def survey_masks(
         context_folder = _folder(config, config.contexts, ("masks_stuff",), "data.contexts")
         if context_folder is not None:
             stuff = read_classes(Path(config.root) / "classes_stuff.txt")
-            context_names = tuple(name for name in stuff if name not in names)
+            context_names = _context_names(config, stuff, names)
             context_table = _context_table(stuff, context_names)
             context_paths = _paths(context_folder, images.ids, context_table, verify, findings)
             contexts = Contexts(context_names, partial(_read_path, context_paths, context_table))
@@ -160,6 +160,13 @@ def _mask_table(names: tuple[str, ...], classes: Classes) -> np.ndarray:
         position = classes.find(name)
         table[value] = IGNORE if position is None else position + 1
     return table
+
+
+def _context_names(config: DataConfig, stuff: tuple[str, ...], names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in config.context_names:
+        if name not in stuff:
+            raise unknown_class(name, "data.context_names", stuff)
+    return config.context_names or tuple(name for name in stuff if name not in names)
 
 
 def _context_table(stuff: tuple[str, ...], context_names: tuple[str, ...]) -> np.ndarray:

@@ -14,7 +14,9 @@ from tag2mask.data.order import draws
 
 def to_tensor(image: Image.Image, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """RGB picture -> normalised float tensor (3, H, W)."""
-    pixels = transforms.to_dtype(transforms.pil_to_tensor(image), torch.float32, scale=True)  # (3, H, W) in [0, 1]
+    pixels = transforms.to_dtype(
+        transforms.pil_to_tensor(image), torch.float32, scale=True
+    )  # (3, H, W) in [0, 1]
     return transforms.normalize(pixels, list(mean), list(std))
 
 
@@ -69,7 +71,9 @@ def zoomed(levels: list[Tensor], zoom: float, seed: int, epoch: int, indices: np
     """
     if zoom <= 1:
         return levels
-    numbers = np.stack([draws(seed, epoch, int(i), 4) for i in indices])[:, 1:]  # (N, 3); the first one mirrors
+    numbers = np.stack([draws(seed, epoch, int(i), 4) for i in indices])[
+        :, 1:
+    ]  # (N, 3); the first one mirrors
     factor = 1 / (1 / zoom + numbers[:, 0] * (zoom - 1 / zoom))
     limit = np.abs(1 - factor)
     transform = np.zeros((len(indices), 2, 3), dtype=np.float32)
@@ -79,7 +83,11 @@ def zoomed(levels: list[Tensor], zoom: float, seed: int, epoch: int, indices: np
     for level in levels:
         theta = torch.from_numpy(transform).to(level.device)
         grid = functional.affine_grid(theta, list(level.shape), align_corners=False)  # (N, H, W, 2)
-        result.append(functional.grid_sample(level, grid.to(level.dtype), padding_mode="reflection", align_corners=False))
+        result.append(
+            functional.grid_sample(
+                level, grid.to(level.dtype), padding_mode="reflection", align_corners=False
+            )
+        )
     return result
 
 

@@ -137,16 +137,19 @@ def collect_prototypes(
     for images, labels, numbers in batches:
         features, maps, logits = network(images)
         if pools is None:
-            candidates = config.prototypes * config.refill
+            candidates = config.negatives * config.refill
             pools = PrototypePools(
                 maps.shape[1], features.shape[1], config.positive_capacity, candidates, features.device
             )
         regions, area = region_features(features, activated_pixels(maps, config.theta, 1e-5))
+        core = None
+        if config.positive_theta != config.theta:
+            core = region_features(features, activated_pixels(maps, config.positive_theta, 1e-5))
         confidence = logits if config.rank_by == "logit" else maps.amax(dim=(2, 3))
-        pools.add(regions, area, confidence, labels, numbers)
+        pools.add(regions, area, confidence, labels, numbers, core)
     if pools is None:
         raise ValueError("no batch to collect prototypes from; give at least one image")
     return build_prototypes(
         pools, config.prototypes, superclasses if config.superclass_trim else None,
-        config.singleton_superclass, config.kmeans_restarts, seed,
+        config.singleton_superclass, config.kmeans_restarts, seed, config.negatives,
     )  # fmt: skip

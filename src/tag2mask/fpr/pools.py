@@ -103,7 +103,15 @@ class PrototypePools:
         self.positive = TopRows(class_count, positives, channels, device)
         self.negative = TopRows(class_count, negatives, channels, device)
 
-    def add(self, regions: Tensor, area: Tensor, confidence: Tensor, labels: Tensor, sources: Tensor) -> None:
+    def add(
+        self,
+        regions: Tensor,
+        area: Tensor,
+        confidence: Tensor,
+        labels: Tensor,
+        sources: Tensor,
+        core: tuple[Tensor, Tensor] | None = None,
+    ) -> None:
         """Sort the regions of a batch into the pools: present classes positive, absent classes negative.
 
         Args:
@@ -111,9 +119,10 @@ class PrototypePools:
             confidence: (N, C) ranks the negatives.
             labels: (N, C), 1 where the class is tagged.
             sources: (N,) int64 image numbers, no two images the same.
+            core: regions and area of a higher threshold, for the positives; the same regions if None.
         """
         present = labels > 0
-        activated = area > 0
+        core_regions, core_area = (regions, area) if core is None else core
         priority = sampling_priority(sources, labels.shape[1])
-        self.positive.add(regions, priority, present & activated, sources, present)
-        self.negative.add(regions, confidence.detach(), ~present & activated, sources, present)
+        self.positive.add(core_regions, priority, present & (core_area > 0), sources, present)
+        self.negative.add(regions, confidence.detach(), ~present & (area > 0), sources, present)

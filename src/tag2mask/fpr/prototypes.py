@@ -15,14 +15,14 @@ from tag2mask.fpr.pools import NO_SOURCE, PrototypePools
 
 @dataclass(frozen=True)
 class Prototypes:
-    """Prototypes of all classes, padded to K places; the ``_valid`` masks say which places are filled.
+    """Prototypes of all classes, padded to K (negatives: Kn) places; the ``_valid`` masks say which places are filled.
 
     Attributes:
         positive: P_pos, (C, K, D) centroids; positive_valid: (C, K); positive_weight: (C, K), share of the class's
             regions in each cluster.
-        negative: P_neg, (C, K, D), most confident first; negative_valid: (C, K).
-        trimmed: P_neg' of Eq. 8, (C, K, D); trimmed_valid: (C, K).
-        negative_source, trimmed_source: (C, K) number of the image a negative came from.
+        negative: P_neg, (C, Kn, D), most confident first; negative_valid: (C, Kn).
+        trimmed: P_neg' of Eq. 8, (C, Kn, D); trimmed_valid: (C, Kn).
+        negative_source, trimmed_source: (C, Kn) number of the image a negative came from.
         spread: mean distance of positives to the mean of their class, averaged over classes (L2, feature units).
     """
 
@@ -49,13 +49,14 @@ def build_prototypes(
     singleton_superclass: str = "keep",
     kmeans_restarts: int = 1,
     seed: int = 0,
+    negatives: int | None = None,
 ) -> Prototypes:
     """Centroids of the positives, the most confident negatives, and the negatives that survive the trimming.
 
     Args:
-        pools: filled pools; those of the negatives may hold more than ``count`` candidates, so that trimmed ones
+        pools: filled pools; those of the negatives may hold more candidates than are kept, so that trimmed ones
             are replaced.
-        count: K.
+        count: K, the number of positives, and of negatives unless ``negatives`` says another.
         superclasses: a super-class number for each class; None for no trimming.
         singleton_superclass: ``keep`` or ``skip`` the negatives of a class that is alone in its super-class.
         kmeans_restarts: n_init of scikit-learn's k-means (10 iterations each, as in the release).
@@ -66,12 +67,14 @@ def build_prototypes(
     """
     class_count, _, channels = pools.positive.rows.shape
     device = pools.positive.rows.device
-    shape = (class_count, count)
-    positive, negative, trimmed = (torch.zeros(*shape, channels, device=device) for _ in range(3))
-    filled = [torch.zeros(shape, dtype=torch.bool, device=device) for _ in range(3)]
-    positive_valid, negative_valid, trimmed_valid = filled
-    weight = torch.zeros(shape, device=device)
-    sources = torch.full((2, *shape), NO_SOURCE, dtype=torch.int64, device=device)
+    negatives = negatives or count
+    positive = torch.zeros(class_count, count, channels, device=device)
+    negative, trimmed = (torch.zeros(class_count, negatives, channels, device=device) for _ in range(2))
+    positive_valid, weight = torch.zeros(class_count, count, dtype=torch.bool, device=device), positive[..., 0].clone()
+    negative_valid, trimmed_valid = (
+        torch.zeros(class_count, negatives, dtype=torch.bool, device=device) for _ in range(2)
+    )
+    sources = torch.full((2, class_count, negatives), NO_SOURCE, dtype=torch.int64, device=device)
     spreads = []
     for c in range(class_count):
         regions = pools.positive.ranked(c)[0]  # (R, D)
@@ -82,11 +85,9 @@ def build_prototypes(
             spreads.append((regions - regions.mean(0)).norm(dim=1).mean().item())
         candidates, _, numbers, tags = pools.negative.ranked(c)  # (R, D), (R,), (R,), (R, C)
         survives = survives_trimming(c, tags, superclasses, singleton_superclass)
-        if len(candidates) and pools.negative.scores.shape[1] == count:
-            chosen = survives.nonzero().flatten()  # the paper: trim the top K and leave the gaps
-        else:
-            chosen = survives.nonzero().flatten()[:count]
-        kept = min(count, len(candidates))
+        # With a pool of just the wanted size this is the paper's trimming, which leaves gaps; a larger one refills them.
+        chosen = survives.nonzero().flatten()[:negatives]
+        kept = min(negatives, len(candidates))
         negative[c, :kept], sources[0, c, :kept] = candidates[:kept], numbers[:kept]
         negative_valid[c, :kept] = True
         trimmed[c, : len(chosen)], sources[1, c, : len(chosen)] = candidates[chosen], numbers[chosen]

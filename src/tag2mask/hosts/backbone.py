@@ -16,6 +16,7 @@ from tag2mask.errors import InputError
 
 AFTER_THE_FEATURES = ("global_pool", "pool", "head", "fc", "classifier")
 """Children of a timm model from which on it classifies instead of making features."""
+CHOOSE_ANOTHER = "choose a convolutional one such as resnet50, efficientnet_b0, regnety_008 or convnext_tiny."
 
 
 def build_stages(config: HostConfig) -> tuple[nn.ModuleDict, tuple[float, ...], tuple[float, ...]]:
@@ -28,7 +29,7 @@ def build_stages(config: HostConfig) -> tuple[nn.ModuleDict, tuple[float, ...], 
         InputError: unknown backbone, a stride that it cannot have, missing or unfitting weights, or a backbone that
             is not a plain chain of stages (transformers).
     """
-    if config.backbone not in timm.list_models():
+    if not timm.is_model(config.backbone):
         near = difflib.get_close_matches(config.backbone, timm.list_models(), n=3)
         hint = f" Did you mean {', '.join(near)}?" if near else ""
         raise InputError(f"host.backbone {config.backbone!r} is not a timm model.{hint}")
@@ -38,10 +39,13 @@ def build_stages(config: HostConfig) -> tuple[nn.ModuleDict, tuple[float, ...], 
         model = timm.create_model(
             config.backbone, pretrained=config.weights == "timm", num_classes=0, global_pool="", **options
         )
-    except (TypeError, RuntimeError, OSError, ValueError, NotImplementedError) as error:
+    except (TypeError, AssertionError) as error:  # how families say that they have no such form
         raise InputError(
-            f"host.backbone {config.backbone!r} with output stride {stride} and weights {config.weights!r} cannot be "
-            f"built: {error}"
+            f"host.backbone {config.backbone!r} has no form with feature maps at stride {stride}; {CHOOSE_ANOTHER}"
+        ) from error
+    except (RuntimeError, OSError, ValueError) as error:
+        raise InputError(
+            f"host.backbone {config.backbone!r} with weights {config.weights!r} cannot be built: {error}"
         ) from error
     if config.weights not in ("timm", "none"):
         load_weights(config.weights, config.backbone, model)
@@ -54,10 +58,9 @@ def build_stages(config: HostConfig) -> tuple[nn.ModuleDict, tuple[float, ...], 
         else:
             chain[name] = child
     stages = nn.ModuleDict(chain)
+    check_chain(stages, model, config.backbone)
     if not config.dilate:
-        undilate(stages, config.output_stride)
-    else:
-        check_chain(stages, model, config.backbone)
+        undilate(stages, config.output_stride, config.backbone)
     settings = model.pretrained_cfg
     return stages, tuple(settings["mean"]), tuple(settings["std"])
 
@@ -81,45 +84,71 @@ def check_chain(stages: nn.ModuleDict, model: nn.Module, name: str) -> None:
         expected, x = model.forward_features(probe), probe
         for stage in stages.values():
             x = stage(x)
-        same = x.shape == expected.shape and x.dim() == 4 and torch.allclose(x, expected, atol=1e-4, rtol=1e-3)
+        same = (
+            x.shape == expected.shape and x.dim() == 4 and torch.allclose(x, expected, atol=1e-4, rtol=1e-3)
+        )
     except (RuntimeError, TypeError, ValueError, AssertionError, AttributeError):
         same = False
     if not same:
         raise InputError(
-            f"host.backbone {name!r} is not a plain chain of stages that makes feature maps; choose a convolutional "
-            "one such as resnet50, efficientnet_b0, regnety_008 or convnext_tiny."
+            f"host.backbone {name!r} is not a plain chain of stages that makes feature maps; {CHOOSE_ANOTHER}"
         )
 
 
 @torch.no_grad()
-def undilate(stages: nn.ModuleDict, output_stride: int) -> None:
-    """Set the stride of the stages beyond ``output_stride`` to 1, without dilation (the IRN family's ResNet)."""
+def undilate(stages: nn.ModuleDict, output_stride: int, name: str) -> None:
+    """Set the stride of the stages beyond ``output_stride`` to 1, without dilation (the IRN family's ResNet).
+
+    An average pooling that halves becomes the identity, as where timm itself builds a stage at stride 1.
+    """
     x, side = torch.zeros(1, 3, 64, 64), 64
     stages.eval()
-    for stage in stages.values():
-        after = stage(x)
-        if side // after.shape[-1] > output_stride:
-            for module in stage.modules():
-                if isinstance(module, (nn.Conv2d, nn.AvgPool2d)) and module.stride in (2, (2, 2)):
-                    module.stride = (1, 1) if isinstance(module, nn.Conv2d) else 1
+    try:
+        for stage in stages.values():
             after = stage(x)
-        x = after
+            if side // after.shape[-1] > output_stride:
+                for module in stage.modules():
+                    if isinstance(module, nn.Conv2d) and module.stride == (2, 2):
+                        module.stride = (1, 1)
+                    elif isinstance(module, nn.AvgPool2d) and module.stride in (2, (2, 2)):
+                        module.kernel_size, module.stride, module.padding = 1, 1, 0
+                after = stage(x)
+            x = after
+        reached = x.shape[-1] == side // output_stride
+    except RuntimeError:  # branches of a stage that no longer agree in size
+        reached = False
+    if not reached:
+        raise InputError(
+            f"host.dilate is false, but host.backbone {name!r} cannot be set to output stride {output_stride} without "
+            "dilation; set host.dilate to true, or choose a ResNet."
+        )
 
 
 def load_weights(source: str, backbone: str, model: nn.Module) -> None:
     """Load weights from an installed package or a local file into ``model``; nothing in the file is executed."""
     path = package_file(source.removeprefix("package:")) if source.startswith("package:") else Path(source)
     if not path.is_file():
-        raise InputError(f"host.weights: there is no file {path}; give a .safetensors or .pth file, or `none`.")
+        raise InputError(
+            f"host.weights: there is no file {path}; give a .safetensors or .pth file, or `none`."
+        )
     try:
-        loaded = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        loaded = (
+            load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        )
     except Exception as error:
-        raise InputError(f"host.weights: {path} cannot be read as weights ({type(error).__name__}).") from error
-    state = fit_weights(loaded.get("state_dict", loaded), model.state_dict(), backbone, path)
+        raise InputError(
+            f"host.weights: {path} cannot be read as weights ({type(error).__name__})."
+        ) from error
+    loaded = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None
+    if not isinstance(loaded, dict) or not loaded or not all(isinstance(v, Tensor) for v in loaded.values()):
+        raise InputError(f"host.weights: {path} holds something else than weights; expected tensors by name.")
+    state = fit_weights(loaded, model.state_dict(), backbone, path)
     model.load_state_dict(state, strict=False)
 
 
-def fit_weights(loaded: dict[str, Tensor], wanted: dict[str, Tensor], backbone: str, path: Path) -> dict[str, Tensor]:
+def fit_weights(
+    loaded: dict[str, Tensor], wanted: dict[str, Tensor], backbone: str, path: Path
+) -> dict[str, Tensor]:
     """Pair the tensors of a file with those of a model: by name, else one to one in order where all shapes agree."""
     if all(name in loaded and loaded[name].shape == tensor.shape for name, tensor in wanted.items()):
         return {name: loaded[name] for name in wanted}
@@ -127,7 +156,9 @@ def fit_weights(loaded: dict[str, Tensor], wanted: dict[str, Tensor], backbone: 
     if len(ordered) >= len(wanted) and all(
         given.shape == tensor.shape for given, tensor in zip(ordered, wanted.values(), strict=False)
     ):
-        return dict(zip(wanted, ordered, strict=False))  # surplus tensors are the classifier that is not built
+        return dict(
+            zip(wanted, ordered, strict=False)
+        )  # surplus tensors are the classifier that is not built
     missing = next(name for name, t in wanted.items() if name not in loaded or loaded[name].shape != t.shape)
     raise InputError(
         f"host.weights: {path.name} does not fit {backbone}: no tensor for {missing!r} by name, and the tensors do not "
@@ -146,5 +177,7 @@ def package_file(package: str) -> Path:
     folder = Path(next(iter(found.submodule_search_locations)))
     files = sorted(path for path in folder.rglob("*") if path.suffix in (".pth", ".pt", ".safetensors"))
     if len(files) != 1:
-        raise InputError(f"host.weights: the package {package!r} holds {len(files)} weight files; expected one.")
+        raise InputError(
+            f"host.weights: the package {package!r} holds {len(files)} weight files; expected one."
+        )
     return files[0]

@@ -17,26 +17,32 @@ from tag2mask.hosts.backbone import build_stages, stage_key
 class Neck(nn.Module):
     """Levels of different stride -> one feature map at the finest of their strides.
 
-    A 1x1 convolution of the upsampled, concatenated levels equals the sum of one 1x1 convolution for each level,
-    upsampled afterwards: that is what is computed, as it costs a fraction.
+    Each level is standardised by channel, so that none drowns the others. A 1x1 convolution of the upsampled,
+    concatenated levels equals the sum of one 1x1 convolution for each level, upsampled afterwards: that is what is
+    computed, as it costs a fraction.
     """
 
-    def __init__(self, level_channels: list[int], channels: int) -> None:
+    def __init__(self, level_channels: list[int], channels: int, mix: bool) -> None:
         super().__init__()
+        self.standardise = nn.ModuleList(nn.BatchNorm2d(c, affine=False) for c in level_channels)
         self.projections = nn.ModuleList(nn.Conv2d(c, channels, 1, bias=False) for c in level_channels)
-        self.norm = nn.BatchNorm2d(channels)
-        self.mix = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.mix_norm = nn.BatchNorm2d(channels)
+        for projection in self.projections:
+            nn.init.normal_(projection.weight, std=sum(level_channels) ** -0.5)
+        layers: list[nn.Module] = [nn.BatchNorm2d(channels), nn.ReLU()]
+        if mix:
+            convolution = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+            layers += [convolution, nn.BatchNorm2d(channels), nn.ReLU()]
+        self.layers = nn.Sequential(*layers)
 
     def forward(self, levels: list[Tensor]) -> Tensor:
-        size = max((tuple(level.shape[2:]) for level in levels), key=lambda s: s[0] * s[1])
-        projected = [projection(level) for projection, level in zip(self.projections, levels, strict=True)]
-        x = sum(
-            functional.interpolate(p, size, mode="bilinear", align_corners=False) if p.shape[2:] != size else p
-            for p in projected
-        )  # (N, neck, H, W) at the finest stride
-        x = functional.relu(self.norm(x))
-        return functional.relu(self.mix_norm(self.mix(x)))
+        size = max((level.shape[2:] for level in levels), key=lambda s: s[0] * s[1])
+        total: Tensor | None = None
+        for standardise, projection, level in zip(self.standardise, self.projections, levels, strict=True):
+            part = projection(standardise(level))  # (N, neck, h, w) at the level's stride
+            if part.shape[2:] != size:
+                part = functional.interpolate(part, size, mode="bilinear", align_corners=False)
+            total = part if total is None else total + part  # (N, neck, H, W) at the finest stride
+        return self.layers(total)
 
 
 class CamHost(nn.Module):
@@ -73,7 +79,7 @@ class CamHost(nn.Module):
         self.trained_stages = nn.ModuleDict({name: stages[name] for name in names[frozen : last + 1]})
         self.frozen_stages.requires_grad_(False)
         channels = self._level_channels()
-        self.neck = Neck(channels, config.neck) if config.neck else None
+        self.neck = Neck(channels, config.neck, config.neck_mix) if config.neck else None
         self.channels = config.neck or channels[-1]
         self.classifier = nn.Conv2d(self.channels, class_count, 1, bias=False)
         nn.init.normal_(self.classifier.weight, std=0.01)
@@ -84,7 +90,9 @@ class CamHost(nn.Module):
         x, levels = self._run(self.frozen_stages, torch.zeros(1, 3, 64, 64), [])
         _, levels = self._run(self.trained_stages, x, levels)
         if any(level.dim() != 4 for level in levels):
-            raise InputError("host.backbone gives features that are not maps (N, D, H, W); choose a convolutional one.")
+            raise InputError(
+                "host.backbone gives features that are not maps (N, D, H, W); choose a convolutional one."
+            )
         return [level.shape[1] for level in levels]
 
     def _run(self, stages: nn.ModuleDict, x: Tensor, levels: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -100,11 +108,15 @@ class CamHost(nn.Module):
         self.frozen_stages.eval()
         return self
 
-    def freeze_batch_norm(self) -> None:
-        """Use and keep the running statistics of every batch norm; their affine parameters still learn."""
-        for module in self.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
+    def freeze_batch_norm(self, neck: bool) -> None:
+        """Use and keep the running statistics of the backbone's batch norms, and of the neck's if ``neck``.
+
+        Their affine parameters still learn. Undone by ``train()``.
+        """
+        for part in (self.trained_stages, self.neck if neck else None):
+            for module in part.modules() if part is not None else ():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
 
     def above_classifier(self) -> Iterator[nn.Parameter]:
         """Trained parameters of the backbone (the neck is new, and learns at the classifier's rate)."""

@@ -35,7 +35,14 @@ class PhotoInputs:
         if views.kind == "crop":
             crops = [
                 random_crop(
-                    self.images.image(i), views.size, views.resize_long, host.mean, host.std, seed, epoch, int(i)
+                    self.images.image(i),
+                    views.size,
+                    views.resize_long,
+                    host.mean,
+                    host.std,
+                    seed,
+                    epoch,
+                    int(i),
                 )
                 for i in indices
             ]
@@ -62,7 +69,9 @@ class PhotoInputs:
             photos = [square(photo, max(1, round(self.views.size * scale))) for photo in photos]
         else:
             photos = [rescaled(photo, scale) for photo in photos]
-        return torch.stack([to_tensor(p, self.host.mean, self.host.std) for p in photos]).to(self.device)  # (N, 3, H, W)
+        return torch.stack([to_tensor(p, self.host.mean, self.host.std) for p in photos]).to(
+            self.device
+        )  # (N, 3, H, W)
 
 
 class CachedInputs(PhotoInputs):
@@ -76,7 +85,9 @@ class CachedInputs(PhotoInputs):
     ) -> None:
         super().__init__(host, images, views, device)
         manifest = json.loads((folder / "manifest.json").read_text())
-        self.arrays = [np.load(folder / name, mmap_mode="r") for name in manifest["arrays"]]  # (N, 2, D, H, W) each
+        self.arrays = [
+            np.load(folder / name, mmap_mode="r") for name in manifest["arrays"]
+        ]  # (N, 2, D, H, W) each
 
     def training(self, indices: np.ndarray, seed: int, epoch: int) -> list[Tensor]:
         mirrored = mirrored_draws(seed, epoch, indices).astype(int)
@@ -97,6 +108,14 @@ def cache_key(host_config: HostConfig, views: ViewsConfig, images: TaggedImages,
     backbone = {k: v for k, v in asdict(host_config).items() if k != "neck"}
     content = json.dumps([backbone, views.size, list(images.ids), version], default=str)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def frozen_fingerprint(host: CamHost) -> str:
+    """Hash of the frozen half's weights: random ones differ by seed, and a weights file may change under its name."""
+    content = hashlib.sha256()
+    for tensor in host.frozen_stages.state_dict().values():
+        content.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return content.hexdigest()
 
 
 def cache_bytes(host: CamHost, images: TaggedImages, views: ViewsConfig) -> int:

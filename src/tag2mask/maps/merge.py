@@ -17,7 +17,11 @@ EPSILON = 1e-5
 
 @torch.no_grad()
 def merged_output(
-    host: CamHost, inputs: PhotoInputs, batch: np.ndarray, scales: tuple[float, ...] = (1.0,), flip: bool = False
+    host: CamHost,
+    inputs: PhotoInputs,
+    batch: np.ndarray,
+    scales: tuple[float, ...] = (1.0,),
+    flip: bool = False,
 ) -> HostOutput:
     """Features and class maps averaged over views on the grid of scale 1, as the prototype pass needs them.
 
@@ -78,7 +82,9 @@ def localization_maps(maps: list[Tensor], index: int, classes: Tensor, size: tup
         (P, height, width) float, range [0, 1).
     """
     resized = [
-        functional.interpolate(scale[index : index + 1, classes], size, mode="bilinear", align_corners=False)[0]
+        functional.interpolate(scale[index : index + 1, classes], size, mode="bilinear", align_corners=False)[
+            0
+        ]
         for scale in maps
     ]
     total = torch.stack(resized).sum(0) if len(resized) > 1 else resized[0]  # (P, height, width)

@@ -62,7 +62,9 @@ def load_maps(path: Path) -> StoredMaps:
     except FileNotFoundError:
         raise InputError(f"there are no maps at {path}; run `tag2mask localize` first.") from None
     except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is not a file of maps ({type(error).__name__}); delete it and localize again.") from error
+        raise InputError(
+            f"{path} is not a file of maps ({type(error).__name__}); delete it and localize again."
+        ) from error
     return StoredMaps(classes, _resized(small, (int(size[0]), int(size[1]))))
 
 

@@ -1,7 +1,5 @@
 """report.html: what a run found, on one page that opens from disk."""
 
-from pathlib import Path
+from tag2mask.report.page import write_report
 
-
-def write_report(run: Path) -> Path:
-    return run / "report.html"
+__all__ = ["write_report"]

@@ -52,9 +52,7 @@ def paired_bootstrap(
         raise ValueError(f"resamples is {resamples}; expected at least 1")
     counts = first.image_counts(first_level), second.image_counts(second_level)
     if counts[0].truth.shape != counts[1].truth.shape or (counts[0].truth != counts[1].truth).any():
-        raise InputError(
-            "The two methods were scored on different images or masks; compare methods on the same set."
-        )
+        raise InputError("The two methods were scored on different images or masks; compare methods on the same set.")
     images = int(counts[0].truth.any(axis=1).sum())
     if images == 0:
         raise InputError("No image has a mask, so there is no mIoU to compare: give the data set its masks.")

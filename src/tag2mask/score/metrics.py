@@ -201,9 +201,7 @@ def mean_of_known(values: Floats, axis: int | None = None) -> Floats:
     return percent(np.where(known, values, 0).sum(axis=axis), known.sum(axis=axis)) / 100
 
 
-def _leak(
-    on_context: Counts, predicted: Counts, of_class: tuple[int | None, ...] | None
-) -> tuple[float, Floats]:
+def _leak(on_context: Counts, predicted: Counts, of_class: tuple[int | None, ...] | None) -> tuple[float, Floats]:
     """Leak, and leak of each class (C,), from predicted pixels on each context (C, J) and in all (C,)."""
     if on_context.shape[1] == 0:
         return math.nan, np.full(len(predicted), np.nan)

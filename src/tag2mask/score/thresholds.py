@@ -73,9 +73,7 @@ def choose_level(
         return level_of(fixed)
     counts = counts_by_level(histograms)
     if not counts.truth.any():
-        raise InputError(
-            f"The threshold protocol {protocol!r} reads masks, but no image here has one: use gtfree."
-        )
+        raise InputError(f"The threshold protocol {protocol!r} reads masks, but no image here has one: use gtfree.")
     if protocol == "oracle":
         return int(miou_by_level(histograms).argmax()) + 1
     return int(np.abs(counts.foreground_share - counts.truth_share).argmin()) + 1
@@ -85,5 +83,5 @@ def level_of(threshold: float) -> int:
     """The level from which on map values are at least ``threshold`` (share of a map's maximum, in (0, 1])."""
     if not 0 < threshold <= 1:
         raise InputError(f"The fixed threshold is {threshold}; expected a number above 0 and at most 1.")
-    # rounding may put threshold * 255 a hair above a whole number, which would cost a level
+    # 3 * 0.2 is 0.6000000000000001; such a hair above a level must not cost the next one
     return max(1, math.ceil(threshold * (LEVELS - 1) - 1e-9))

@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from tag2mask.data import TaggedImages
 from tag2mask.data.masks import Masks
-from tag2mask.errors import InputError
 from tag2mask.score import (
     NEEDS_MASKS,
     PROTOCOLS,
     PairedDifference,
     ScoreHistograms,
     Scores,
+    ThresholdProtocol,
     absent_probability,
     bce,
     choose_level,
@@ -39,7 +40,7 @@ class MethodScores:
     """One method of one seed."""
 
     histograms: ScoreHistograms
-    by_protocol: dict[str, Scores]
+    by_protocol: dict[ThresholdProtocol, Scores]
     tags: dict[str, float]
     """bce, absent_probability, mean_average_precision; empty when maps were read from disk."""
 
@@ -47,8 +48,8 @@ class MethodScores:
 class Truth:
     """Masks and contexts of a set, read once and kept where they fit into memory."""
 
-    def __init__(self, masks: Masks) -> None:
-        self.masks = masks
+    def __init__(self, masks: Masks, images: TaggedImages) -> None:
+        self.masks, self.images = masks, images
         self._kept: dict[int, tuple[np.ndarray, np.ndarray | None]] = {}
         self._bytes = 0
 
@@ -56,7 +57,9 @@ class Truth:
         """Mask and context map of an image, each (H, W) uint8."""
         if index in self._kept:
             return self._kept[index]
-        pair = (self.masks.mask(index), self.masks.context(index) if self.masks.contexts else None)
+        size_hw = self.images.image(index).size[::-1]  # a mask of another size is an error that names it
+        context = self.masks.context(index, size_hw) if self.masks.contexts else None
+        pair = (self.masks.mask(index, size_hw), context)
         self._bytes += sum(plane.nbytes for plane in pair if plane is not None)
         if self._bytes < MASKS_IN_MEMORY:
             self._kept[index] = pair
@@ -77,12 +80,6 @@ def score_method(maps: Iterable[ImageMaps], truth: Truth, labels: np.ndarray) ->
     logits = np.full(labels.shape, np.nan)
     for image in maps:
         mask, context = truth[image.index]
-        if mask.shape != image.maps.shape[1:]:
-            name = truth.masks.ids[image.index]
-            raise InputError(
-                f"{name}: the mask is {mask.shape[1]}x{mask.shape[0]} pixels, its image {image.maps.shape[2]}x"
-                f"{image.maps.shape[1]}; give a mask of the image's size."
-            )
         histograms.add(image.index, image.classes, image.maps, mask, context)
         if image.logits is not None:
             logits[image.index] = image.logits
@@ -144,7 +141,9 @@ def summarise(
         "methods": {
             method: {
                 protocol: {
-                    name: mean_and_deviation([getattr(results[s][method].by_protocol[protocol], name) for s in seeds])
+                    name: mean_and_deviation(
+                        [getattr(results[s][method].by_protocol[protocol], name) for s in seeds]
+                    )
                     for name in (*FIGURES, "threshold")
                 }
                 for protocol in PROTOCOLS

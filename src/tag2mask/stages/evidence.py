@@ -51,7 +51,9 @@ def collect_evidence(config: RunConfig, setup: SeedSetup, run: Path) -> None:
         for row, c in pixels.flatten(2).any(2).nonzero().tolist():
             features = output.features[row].flatten(1).unsqueeze(0)  # (1, D, hw)
             ranks = [
-                nearest_squared(features, prototypes.trimmed[c : c + 1, k : k + 1], valid[c : c + 1, k : k + 1])
+                nearest_squared(
+                    features, prototypes.trimmed[c : c + 1, k : k + 1], valid[c : c + 1, k : k + 1]
+                )
                 for k in range(valid.shape[1])
             ]
             nearest = torch.cat(ranks).argmin(0).view(pixels.shape[2:])  # (h, w)

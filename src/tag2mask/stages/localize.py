@@ -15,7 +15,6 @@ from tag2mask.maps.store import quantised, save_maps
 from tag2mask.progress import Step
 from tag2mask.stages.network import SeedSetup
 
-
 Sizes = Sequence[tuple[int, int]] | Mapping[int, tuple[int, int]]
 """(height, width) of images by their number."""
 

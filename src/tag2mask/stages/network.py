@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from tag2mask.config import DataConfig, RunConfig
 from tag2mask.data import TaggedImages, open_images
 from tag2mask.errors import InputError
 from tag2mask.hosts.cam import CamHost
-from tag2mask.hosts.inputs import CachedInputs, PhotoInputs, build_cache, cache_bytes, cache_key
+from tag2mask.hosts.inputs import CachedInputs, PhotoInputs, build_cache, cache_bytes, cache_key, frozen_fingerprint
 from tag2mask.progress import Reporter
+from tag2mask.runs import locked
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def set_up_seed(
     images = open_images(data)
     torch.manual_seed(seed)
     host = CamHost(config.host, len(images.classes)).to(device)
-    return SeedSetup(seed, data, images, host, open_inputs(config, run, host, images, device, report), device)
+    return SeedSetup(seed, data, images, host, open_inputs(config, data, run, host, images, device, report), device)
 
 
 def other_split(data: DataConfig, split: str) -> DataConfig:
@@ -66,9 +68,14 @@ def other_split(data: DataConfig, split: str) -> DataConfig:
 
 
 def open_inputs(
-    config: RunConfig, run: Path, host: CamHost, images: TaggedImages, device: torch.device, report: Reporter
-) -> PhotoInputs:
-    """Cached features where stages are frozen, views are squares and the disk bound allows it; else photos."""
+    config: RunConfig, data: DataConfig, run: Path, host: CamHost, images: TaggedImages, device: torch.device,
+    report: Reporter,
+) -> PhotoInputs:  # fmt: skip
+    """Cached features where stages are frozen, views are squares and the disk bound allows it; else photos.
+
+    Args:
+        data: where ``images`` come from, the seed's scenes and split, which need not be those of ``config``.
+    """
     if config.views.kind != "square" or not len(host.frozen_stages) or config.cache_gigabytes == 0:
         return PhotoInputs(host, images, config.views, device)
     size = cache_bytes(host.eval(), images, config.views)
@@ -78,8 +85,18 @@ def open_inputs(
             "they are computed anew in every epoch."
         )
         return PhotoInputs(host, images, config.views, device)
-    key = cache_key(config.host, config.views, images, str(config.data if config.data.kind == "cooccur" else ""))
+    scenes = str(data) if data.kind == "cooccur" else ""  # scenes have the same ids whatever their seed
+    key = cache_key(config.host, config.views, images, scenes + frozen_fingerprint(host))
     folder = run / "cache" / key
-    with report.task(f"frozen features of {len(images)} images") as step:
-        build_cache(host, images, config.views, device, folder, lambda done, total: step(done, total))
+    if not (folder / "manifest.json").is_file():
+        run.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(run).free
+        if size > free:  # writing to mapped memory on a full disk kills the process
+            report.warn(
+                f"frozen features would take {size / 1e9:.1f} GB and the disk of {run} has {free / 1e9:.1f} GB left: "
+                "they are computed anew in every epoch."
+            )
+            return PhotoInputs(host, images, config.views, device)
+        with locked(folder.parent), report.task(f"frozen features of {len(images)} images") as step:
+            build_cache(host, images, config.views, device, folder, lambda done, total: step(done, total))
     return CachedInputs(host, images, config.views, device, folder)

@@ -1,6 +1,6 @@
 """The whole of it, from tags to figures. Read this first.
 
-    photos + tags -> classifier (CAM) -> every method from the same weights -> localization maps -> figures
+photos + tags -> classifier (CAM) -> every method from the same weights -> localization maps -> figures
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def evaluate_run(run: Path, methods: tuple[str, ...], split: str, report: Report
     for seed in config.seeds:
         setup = set_up_seed(config, run, seed, device, report, split)
         masks = require_masks(setup)
-        truth = Truth(masks)
+        truth = Truth(masks, setup.images)
         sizes = [truth[i][0].shape for i in range(len(setup.images))]
         names, contexts = setup.images.classes.names, masks.contexts.names if masks.contexts else ()
         results[seed] = {}
@@ -140,16 +140,23 @@ def chosen_methods(config: RunConfig, methods: tuple[str, ...]) -> tuple[str, ..
 
 
 def write_settings(config: RunConfig, run: Path, resume: bool) -> None:
-    """Store settings and versions; resuming with other settings is an error that names the first difference."""
+    """Store settings and versions; going on with other settings is an error that names the first difference.
+
+    Methods and seeds may be added to a run. A folder in which no training has begun yet takes any settings.
+    """
     text = yaml.safe_dump(json.loads(json.dumps(asdict(config))), sort_keys=False, allow_unicode=True)
     path = run / "settings.yaml"
-    if path.is_file():
-        stored = yaml.safe_load(path.read_text(encoding="utf-8"))
-        changed = first_difference(stored, yaml.safe_load(text))
+    if path.is_file() and any(run.glob("seed*")):
+        stored, given = yaml.safe_load(path.read_text(encoding="utf-8")), yaml.safe_load(text)
+        if resume:
+            stored.update(methods=given["methods"], seeds=given["seeds"])
+        changed = first_difference(stored, given)
         if changed and not resume:
             raise InputError(f"{run} holds a run with another {changed}; choose another --out, or delete it.")
-        if changed and changed.split(".")[0] not in ("methods", "seeds"):
-            raise InputError(f"--resume: {changed} is not what {path} says; resume with the settings of the run.")
+        if changed:
+            raise InputError(
+                f"--resume: {changed} is not what {path} says; resume with the settings of the run."
+            )
     write_text(path, text)
     write_json(run / "versions.json", versions())
 
@@ -158,7 +165,9 @@ def read_settings(run: Path) -> RunConfig:
     """Settings of a run folder."""
     path = run / "settings.yaml"
     if not path.is_file():
-        raise InputError(f"there is no settings.yaml in {run}; give the folder of a run (the --out of `tag2mask train`).")
+        raise InputError(
+            f"there is no settings.yaml in {run}; give the folder of a run (the --out of `tag2mask train`)."
+        )
     return config_from_dict(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
 
 
@@ -171,4 +180,3 @@ def first_difference(stored: Any, given: Any, prefix: str = "") -> str:
                 return found
         return ""
     return "" if stored == given else prefix.rstrip(".")
-

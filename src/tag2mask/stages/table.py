@@ -33,7 +33,9 @@ def print_summary(summary: dict[str, Any]) -> None:
         table.add_column(f"{column}\nmatched", justify="right", no_wrap=True)
     for method, figures in summary["methods"].items():
         cells = [cell(figures[protocol]["miou"], len(seeds)) for protocol in COLUMNS]
-        cells += [cell(figures["matched"][name], len(seeds)) for name in ("precision", "recall", "fdr", "leak")]
+        cells += [
+            cell(figures["matched"][name], len(seeds)) for name in ("precision", "recall", "fdr", "leak")
+        ]
         table.add_row(TITLES[method], *cells)
     console = Console(width=None if Console().is_terminal else 150)
     console.print(table)

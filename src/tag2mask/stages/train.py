@@ -59,5 +59,7 @@ def finished(folder: Path, resume: bool) -> bool:
     if not (folder / "weights.safetensors").is_file():
         return False
     if not resume:
-        raise InputError(f"{folder} holds a finished training; add --resume to go on from it, or choose another --out.")
+        raise InputError(
+            f"{folder} holds a finished training; add --resume to go on from it, or choose another --out."
+        )
     return True
