@@ -101,6 +101,7 @@ def demo(arguments: list[str]) -> int:
     parser.add_argument("--resume", action="store_true", help="Go on with a run that was cut off.")
     common(parser)
     add_run_settings(parser, "demo")
+    parser.set_defaults({"methods": ("continued", "halo", "fpr")})
     if "--table" in arguments:
         parser.set_defaults(
             {"seeds": (0, 1, 2), "methods": ("continued", "focal", "halo", "rc", "pr", "paper", "fpr")}
@@ -139,7 +140,9 @@ def check(arguments: list[str]) -> int:
 
 def guess_kind(arguments: list[str]) -> list[str]:
     """For `check FOLDER`: the layout of the folder, unless --data.kind says it."""
-    values = {b for a, b in pairwise(arguments) if a.startswith("--") and "=" not in a}  # of options, not the folder
+    values = {
+        b for a, b in pairwise(arguments) if a.startswith("--") and "=" not in a
+    }  # of options, not the folder
     folder = next((a for a in arguments if not a.startswith("-") and a not in values), "")
     if not folder or any(a.startswith(("--data.kind", "--data.root", "--config")) for a in arguments):
         return arguments

@@ -263,9 +263,9 @@ class FPRConfig:
 
 
 PAPER = FPRConfig(
-    positive_theta=0.1, negatives=10, region_weight=0.12, pixel_weight=15e-5, pixel_weight_unit="literal", pixel_form="mean", margin=1.0,
-    superclass_trim=True, temperature=13.0, temperature_unit="literal", region_average="image",
-    pixel_average="image", kmeans_restarts=10, positive_capacity=4500,
+    positive_theta=0.1, negatives=10, region_weight=0.12, pixel_weight=15e-5, pixel_weight_unit="literal",
+    pixel_form="mean", margin=1.0, superclass_trim=True, temperature=13.0, temperature_unit="literal",
+    region_average="image", pixel_average="image", kmeans_restarts=10, positive_capacity=4500,
 )  # fmt: skip
 """Equations 1 to 9 and section 4.1 to the letter."""
 
@@ -326,7 +326,7 @@ class RunConfig:
     """From photo to tensor."""
     classify: OptimiserConfig = field(
         default_factory=lambda: OptimiserConfig(
-            epochs=36, learning_rate=3e-3, schedule="onecycle", batch_norm_until=0.55
+            epochs=40, learning_rate=3e-3, schedule="onecycle", batch_norm_until=0.5
         )
     )
     """Training of the classifier that gives the class activation map."""
@@ -336,7 +336,7 @@ class RunConfig:
     """The method `fpr`; `halo` uses the same without prototypes."""
     maps: MapsConfig = field(default_factory=MapsConfig)
     """Localization maps."""
-    methods: tuple[str, ...] = ("continued", "halo", "fpr")
+    methods: tuple[str, ...] = ("continued", "halo", "paper", "fpr")
     """What to train from the class activation map: any of continued, focal, halo, rc, pr, paper, fpr."""
     seeds: tuple[int, ...] = (0,)
     """Seeds of network and order; with built-in scenes each seed also has its own scenes."""
@@ -356,26 +356,26 @@ class RunConfig:
         require(self.cache_gigabytes >= 0, "cache_gigabytes", self.cache_gigabytes, "0 or more")
 
 
-RESNET = dict(
-    host=HostConfig(
-        backbone="resnet50.tv_in1k", weights="timm", levels=(), dilate=False, freeze="layer2", neck=0
-    ),
-    views=ViewsConfig(kind="crop", size=512),
-    classify=OptimiserConfig(
-        kind="sgd", epochs=5, batch_size=16, learning_rate=1.0, backbone_rate=0.1, momentum=1e-4, clip_norm=0.0
-    ),
-    maps=MapsConfig(scales=(1.0, 0.5, 1.5, 2.0)),
-)
 PRESETS = {
     "laptop": RunConfig(),
     "paper": RunConfig(
-        **RESNET,
+        host=HostConfig(
+            backbone="resnet50.tv_in1k", weights="timm", levels=(), dilate=False, freeze="layer2", neck=0
+        ),
+        views=ViewsConfig(kind="crop", size=512),
+        classify=OptimiserConfig(
+            kind="sgd", epochs=5, batch_size=16, learning_rate=1.0, backbone_rate=0.1, momentum=1e-4, clip_norm=0.0
+        ),
         rectify=OptimiserConfig(
             kind="sgd", epochs=5, batch_size=16, learning_rate=1.0, backbone_rate=0.1, momentum=1e-4, clip_norm=5.0
         ),
         fpr=PAPER,
+        maps=MapsConfig(scales=(1.0, 0.5, 1.5, 2.0)),
     ),
 }
-PRESETS["demo"] = replace(PRESETS["laptop"], views=ViewsConfig(size=256))
+PRESETS["demo"] = replace(
+    PRESETS["laptop"], host=HostConfig(levels=("blocks.2", "blocks.4")), views=ViewsConfig(size=128)
+)
 PRESETS["authors"] = replace(PRESETS["paper"], fpr=AUTHORS)
-"""laptop: the default. paper, authors: section 4.1 with a ResNet-50, and what the authors' release computes."""
+"""laptop: the default. demo: the same for small built-in scenes. paper, authors: section 4.1 with a ResNet-50, and what
+the authors' release computes."""

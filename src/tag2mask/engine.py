@@ -232,9 +232,15 @@ def load_state(path: Path, host: CamHost, optimiser: torch.optim.Optimizer) -> i
     host.load_state_dict({k[5:]: v for k, v in tensors.items() if k.startswith("host.")}, strict=False)
     state = optimiser.state_dict()
     state["state"] = {}
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     for name, tensor in tensors.items():
         if name.startswith("optimiser."):
             _, number, field = name.split(".")
+            like = parameters[int(number)]
+            if (
+                tensor.shape == like.shape
+            ):  # in its memory format, as without interruption: the same kernels, the same bits
+                tensor = torch.empty_like(like).copy_(tensor)
             state["state"].setdefault(int(number), {})[field] = tensor
     optimiser.load_state_dict(state)
     return epoch

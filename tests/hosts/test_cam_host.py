@@ -11,7 +11,7 @@ from tag2mask.hosts.cam import CamHost, Neck
 
 FAMILIES = ("test_resnet", "test_efficientnet", "test_byobnet", "test_convnext", "test_nfnet", "regnetx_002", "resnest14d")
 WITHOUT_DILATION = ("test_resnet", "test_efficientnet", "regnetx_002", "resnest14d", "mobilenetv3_small_050")
-NO_CHAINS = ("test_vit", "test_vit2", "test_maxvit", "vgg11", "hrnet_w18_small")
+NO_CHAINS = ("test_vit", "test_vit2", "test_maxvit", "levit_128s", "hrnet_w18_small")
 
 
 def host_of(backbone: str = "test_resnet", classes: int = 3, **settings: object) -> CamHost:

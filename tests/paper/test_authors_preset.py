@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -57,6 +58,16 @@ def test_the_cases_reach_both_terms() -> None:
         contrasted += int(terms.region > 0)
     assert suppressed >= 10
     assert contrasted >= 15
+
+
+@pytest.mark.parametrize("scale", [1e-2, 1e-3])
+def test_the_two_terms_have_an_epsilon_each(scale: float) -> None:
+    """1e-4 for the contrast, 1e-3 for the rectification: on maps of this size they decide which pixels are active."""
+    for seed in range(40):
+        batch = cases.batch(seed, height=3)
+        assert_authors(
+            replace(batch, classifier=(scale * batch.classifier.detach()).requires_grad_()), cases.bank(seed, FULL)
+        )
 
 
 def test_single_precision_agrees_as_far_as_it_reaches() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import re
 from html.parser import HTMLParser
@@ -12,18 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from PIL import Image
 
 from tag2mask.errors import InputError
-from tag2mask.maps.store import StoredMaps
 from tag2mask.report import write_report
-from tag2mask.report.curves import chart, ticks
-from tag2mask.report.figures import Figures, context_tables, difference_rows
-from tag2mask.report.gallery import MOST_NEGATIVES, chosen_ranks, predicted
-from tag2mask.report.pictures import HEAT, heat_uri, regions_uri
-from tag2mask.report.words import with_figures
 from tag2mask.stages.pipeline import read_settings
 
 CLASS_NAMES = ('<script>alert("cat")</script>', "dog & son", '"><img src=x onerror=alert(1)>')
@@ -79,11 +68,6 @@ class Page(HTMLParser):
         return [attributes[name] for element, attributes in self.elements if element == tag and name in attributes]
 
 
-def picture_of(uri: str) -> Image.Image:
-    """The picture behind a data URI."""
-    return Image.open(io.BytesIO(base64.b64decode(uri.partition("base64,")[2])))
-
-
 def test_elements_close_in_order_and_ids_are_unique(page: str) -> None:
     parsed = Page(page)
     ids = [attributes["id"] for _, attributes in parsed.elements if "id" in attributes]
@@ -91,7 +75,8 @@ def test_elements_close_in_order_and_ids_are_unique(page: str) -> None:
     assert page.startswith("<!DOCTYPE html>")
     assert len(set(ids)) == len(ids)
     assert set(links) == set(ids)
-    assert set(ids) == {"figures", "classes", "contexts", "maps", "negatives", "training", "settings"}
+    sections = ["figures", "classes", "contexts", "maps", "negatives", "training", "settings", "missing"]
+    assert sections == [name for name in ids if name in sections]
 
 
 def test_names_of_the_user_are_text_and_nothing_else(page: str) -> None:
@@ -134,12 +119,12 @@ def test_every_figure_of_the_summary_is_there_with_its_protocol(page: str, summa
         assert rows[at + 1] == ["method", "mIoU", "precision", "recall", "FDR", "leak", "threshold"]
         for row, figures in zip(rows[at + 2 :], summary["methods"].values(), strict=False):
             assert row[4] == f"{figures[protocol]['fdr']['mean']:.1f} ±{figures[protocol]['fdr']['std']:.1f}"
-    assert "split train, 12 images, seeds 0, 1" in Page(page).text
+    assert "split train, 12 images, seeds 1, 2" in Page(page).text
 
 
 def test_bars_have_the_lengths_of_their_figures_and_tell_them(page: str, details: dict[str, Any]) -> None:
     widths = [float(width) for width in Page(page).attributes("rect", "width")]
-    by_seed = [details["by_seed"][str(seed)] for seed in (0, 1)]
+    by_seed = [details["by_seed"][str(seed)] for seed in (1, 2)]
     assert len(widths) == page.count("</title></rect>") == 4 * (2 * len(CLASS_NAMES) + 1)
     for c in range(len(CLASS_NAMES)):
         iou, fdr = widths[8 * c : 8 * c + 4], widths[8 * c + 4 : 8 * c + 8]
@@ -165,6 +150,12 @@ def test_pictures_have_alternatives_photos_and_sizes(page: str) -> None:
         assert (image["width"], image["height"]) == ("80", "60")
 
 
+def test_class_without_negatives_is_named(page: str) -> None:
+    parsed = Page(page)
+    assert "Negatives of dog & son: there are none" in parsed.text
+    assert not any("of dog & son" in alt for alt in parsed.attributes("img", "alt") if alt.startswith("Negative"))
+
+
 def test_page_stays_small(page: str, finished_run: Path) -> None:
     size = (finished_run / "report.html").stat().st_size
     assert size == len(page.encode())
@@ -172,7 +163,7 @@ def test_page_stays_small(page: str, finished_run: Path) -> None:
 
 
 def test_training_curves_end_at_the_last_line_of_the_metrics(page: str, finished_run: Path) -> None:
-    last = json.loads((finished_run / "seed0" / "halo" / "metrics.jsonl").read_text().splitlines()[-1])
+    last = json.loads((finished_run / "seed1" / "halo" / "metrics.jsonl").read_text().splitlines()[-1])
     assert f"halo (no prototypes), epoch 2: {100 * last['suppressed_share']:.4g}" in page
     assert f"halo (no prototypes), epoch 2: {last['classification']:.4g}" in page
 
@@ -186,7 +177,7 @@ def test_settings_versions_and_commands_are_there(page: str, finished_run: Path)
 
 
 def test_run_without_masks_has_maps_but_no_figures(run: Path) -> None:
-    for name in ("summary.json", "details.json", "seed0/fpr/evidence.npz"):
+    for name in ("summary.json", "details.json", "seed1/fpr/evidence.npz"):
         (run / name).unlink()
     settings = run / "settings.yaml"
     settings.write_text(settings.read_text().replace("  masks: ''", "  masks: none"))
@@ -222,7 +213,7 @@ def test_run_whose_photos_are_gone_still_shows_its_figures(run: Path) -> None:
 
 
 def test_maps_of_one_method_may_be_missing(run: Path) -> None:
-    for path in (run / "seed0" / "halo" / "gallery").iterdir():
+    for path in (run / "seed1" / "halo" / "gallery").iterdir():
         path.unlink()
     parsed = Page(write_report(run).read_text(encoding="utf-8"))
     alts = parsed.attributes("img", "alt")
@@ -236,166 +227,10 @@ def test_figures_of_another_split_stand_beside_the_first(run: Path) -> None:
     (run / "summary.val.json").write_text(json.dumps(summary))
     (run / "details.val.json").write_text((run / "details.json").read_text())
     text = Page(write_report(run).read_text(encoding="utf-8")).text
-    assert "split <val>, 77 images, seeds 0, 1" in text
-    assert "split train, 12 images, seeds 0, 1" in text
+    assert "split <val>, 77 images, seeds 1, 2" in text
+    assert "split train, 12 images, seeds 1, 2" in text
 
 
 def test_folder_without_settings_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"settings\.yaml"):
         write_report(tmp_path)
-
-
-def changed(summary: dict[str, Any], details: dict[str, Any], **miou: tuple[float, float]) -> Figures:
-    """Figures with other mIoU (gtfree, matched), equal in both seeds, and differences that fit them."""
-    for method, (gtfree, matched) in miou.items():
-        summary["methods"][method]["gtfree"]["miou"] = {"mean": gtfree, "std": 0.0}
-        summary["methods"][method]["matched"]["miou"] = {"mean": matched, "std": 0.0}
-    gain = miou["fpr"][0] - miou["continued"][0]
-    for seed in ("0", "1"):
-        entry = details["differences"][seed]["continued"]["gtfree"]
-        entry.update(difference=gain, low=gain - 1, high=gain + 1)
-    return Figures(summary, details)
-
-
-@pytest.mark.parametrize(
-    ("fpr", "title", "said"),
-    [
-        ((46.6, 45.0), "FPR: +6.6 mIoU over CAM trained on", ["FPR gains 6.6 points", "above zero for 2", "are better"]),
-        ((35.0, 33.0), "FPR: −5.0 mIoU against CAM trained on", ["loses 5.0 points", "does not help", "below zero"]),
-        ((40.2, 40.1), "FPR: no gain over CAM trained on", ["none to speak of", "on both sides of zero"]),
-        ((46.6, 40.0), "FPR: +6.6 mIoU over CAM trained on", ["comes from another threshold, not from better maps"]),
-        ((37.0, 45.0), "FPR: −3.0 mIoU against CAM trained on", ["cuts them at the wrong place"]),
-    ],
-)
-def test_words_follow_the_figures(
-    finished_run: Path, summary: dict[str, Any], details: dict[str, Any], fpr: tuple[float, float], title: str,
-    said: list[str],
-) -> None:  # fmt: skip
-    figures = changed(summary, details, cam=(39.9, 39.9), continued=(40.0, 40.0), halo=(42.0, 42.0), fpr=fpr)
-    words = with_figures(read_settings(finished_run), figures)
-    everything = " ".join([words.lead, *words.remarks])
-    assert words.title == title
-    assert all(part in everything for part in said), everything
-    assert ("the prototypes matter" in everything) == (fpr[1] - 42 >= 0.5)
-    assert "plateau" not in everything
-
-
-def test_words_warn_of_an_unfinished_baseline_and_of_seeds_far_apart(
-    finished_run: Path, summary: dict[str, Any], details: dict[str, Any]
-) -> None:
-    figures = changed(summary, details, cam=(30.0, 30.0), continued=(40.0, 40.0), halo=(40.0, 40.0), fpr=(50.0, 50.0))
-    summary["methods"]["cam"]["gtfree"]["miou"]["std"] = 12.0
-    remarks = " ".join(with_figures(read_settings(finished_run), figures).remarks)
-    assert "gained 10.0 points over CAM: the classifier had not reached its plateau" in remarks
-    assert "The seeds are far apart" in remarks
-
-
-def test_words_without_the_control_compare_nothing(
-    finished_run: Path, summary: dict[str, Any], details: dict[str, Any]
-) -> None:
-    del summary["methods"]["continued"]
-    words = with_figures(read_settings(finished_run), Figures(summary, details))
-    assert "CAM trained on is not among the scored methods" in words.lead
-    assert words.tiles == []
-
-
-def test_intervals_lie_on_one_axis_around_zero(summary: dict[str, Any], details: dict[str, Any]) -> None:
-    entries = details["differences"]["0"]["halo"]["matched"]
-    entries.update(difference=-8.0, low=-10.0, high=-6.0)
-    for seed, table in details["differences"].items():
-        for reference, protocols in table.items():
-            for protocol, entry in protocols.items():
-                if (seed, reference, protocol) != ("0", "halo", "matched"):
-                    entry.update(difference=2.0, low=-1.0, high=5.0)
-    rows = difference_rows(Figures(summary, details))
-    places = {(r["reference"], r["protocol"], i["seed"]): i for r in rows for i in r["intervals"]}
-    assert len(places) == 16
-    worst, other = places["halo", "matched", 0], places["continued", "gtfree", 1]
-    assert (worst["verdict"], other["verdict"]) == ("below", "open")
-    assert 0 < worst["low"] < worst["middle"] < worst["high"] < 50 < other["middle"] < other["high"] < 100
-    assert (50 - worst["low"]) == pytest.approx(10 * (50 - other["low"]), abs=0.2)
-
-
-def test_context_shares_add_up_over_classes(summary: dict[str, Any], details: dict[str, Any]) -> None:
-    table = context_tables(Figures(summary, details), own=(0, None, 1))
-    assert table is not None
-    for row in table["overall"]:
-        expected = []
-        for seed in ("0", "1"):
-            scored = details["by_seed"][seed][row["method"]]["matched"]
-            pixels = scored["predicted_pixels"][1:]
-            on_grass = sum(p * (s[0] or 0) for p, s in zip(pixels, scored["context_shares"], strict=True))
-            expected.append(on_grass / max(sum(pixels), 1))
-        assert row["cells"][0] == f"{np.mean(expected):.1f}"
-    assert [[cell["own"] for cell in row["cells"]] for row in table["classes"]] == [
-        [True, False], [False, False], [False, True]
-    ]  # fmt: skip
-    assert context_tables(Figures(summary, details | {"contexts": []})) is None
-
-
-def test_heat_colours_rise_in_luminance() -> None:
-    luminance = HEAT @ np.array([0.2126, 0.7152, 0.0722])
-    assert (np.diff(luminance) > -0.5).all()
-    assert luminance[0] < 30
-    assert luminance[-1] > 220
-
-
-def test_heat_overlay_keeps_the_order_of_the_map() -> None:
-    ramp = np.tile(np.arange(256, dtype=np.uint8)[:, None], (1, 200))
-    overlay = picture_of(heat_uri(ramp)).convert("RGBA")
-    grey = np.asarray(overlay.convert("RGB").convert("L"), int)[:, 5]
-    alpha = np.asarray(overlay)[:, 5, 3].astype(int)
-    assert max(overlay.size) <= 96
-    assert (np.diff(grey) >= -1).all()
-    assert grey[-1] - grey[0] > 180
-    assert (np.diff(alpha) >= 0).all()
-
-
-def test_regions_are_filled_outlined_and_veiled() -> None:
-    regions = np.zeros((20, 20), np.uint8)
-    regions[5:15, 5:15], regions[0, 0] = 7, 3
-    overlay = np.asarray(picture_of(regions_uri(regions, {7: (200, 100, 0)}, fill=0.4, veil=0.2)).convert("RGBA"))
-    assert overlay[10, 10].tolist() == [200, 100, 0, 102]
-    assert overlay[5, 10, 3] == overlay[10, 14, 3] == 255
-    assert overlay[0, 10].tolist() == [0, 0, 0, 51]
-    assert overlay[0, 0].tolist() == [0, 0, 0, 51]  # a region without a colour is nothing
-
-
-def test_prediction_is_the_largest_map_above_the_level() -> None:
-    generator = np.random.default_rng(1)
-    maps = generator.integers(0, 256, (3, 6, 7)).astype(np.uint8)
-    found = predicted(StoredMaps(np.array([4, 2, 9]), maps), 128)
-    for y in range(6):
-        for x in range(7):
-            values = maps[:, y, x].tolist()
-            expected = values.index(max(values)) + 1 if max(values) >= 128 else 0
-            assert found[y, x] == expected
-    assert not predicted(StoredMaps(np.zeros(0, np.int16), np.zeros((0, 6, 7), np.uint8)), 1).any()
-
-
-def test_negatives_that_suppress_most_are_shown_then_the_most_confident() -> None:
-    nearest = np.full((2, 3, 3), 255, np.uint8)
-    nearest[0, 0] = 6
-    nearest[1, 0, :2] = 8
-    assert chosen_ranks(nearest, 10) == [0, 1, 6, 8]
-    assert chosen_ranks(np.full((0,), 255, np.uint8), 2) == [0, 1]
-    assert len(chosen_ranks(nearest, 10)) == MOST_NEGATIVES
-
-
-@given(st.floats(-1e4, 1e4), st.floats(1e-3, 1e4), st.integers(3, 7))
-def test_ticks_are_few_even_and_cover_the_range(low: float, span: float, count: int) -> None:
-    found = ticks(low, low + span, count)
-    steps = np.diff(found)
-    assert 2 <= len(found) <= count + 2
-    assert found[0] <= low + 1e-6 * span
-    assert found[-1] >= low + span - 1e-6 * span
-    assert np.allclose(steps, steps[0])
-
-
-@pytest.mark.parametrize("values", [[0.3], [0.0], [5.0, 5.0], [1e-9, 2e-9], [0.31, 0.30]])
-def test_a_chart_of_few_or_equal_points_stays_inside_its_frame(values: list[float]) -> None:
-    found = chart("loss", {"cam": [(epoch, value) for epoch, value in enumerate(values, start=1)]})
-    assert found is not None
-    assert all(0 < dot["x"] < 340 and 0 < dot["y"] < 210 for dot in found["lines"][0]["dots"])
-    assert len({tick["text"] for tick in found["y_ticks"]}) == len(found["y_ticks"])
-    assert chart("loss", {"cam": []}) is None

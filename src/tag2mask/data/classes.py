@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from tag2mask.data.files import DataError, fault, normal, read_text
 

@@ -63,7 +63,10 @@ def normal(name: str) -> str:
 
 
 def read_text(path: Path) -> str:
-    """Text of a UTF-8 file, with or without a byte-order mark; lines end in `\\n`. Raises ``DataError`` if missing, empty or not UTF-8."""
+    """Text of a UTF-8 file, with or without a byte-order mark; lines end in `\\n`.
+
+    Raises ``DataError`` if the file is missing, empty or not UTF-8.
+    """
     try:
         content = path.read_bytes()
     except FileNotFoundError:

@@ -239,7 +239,7 @@ def _require_numbers(image: Image.Image, path: Path) -> None:
     if image.mode not in ("P", "L", "1"):
         raise fault(
             path,
-            f"the mask is a colour or deep picture (mode {image.mode}), not a palette PNG: the usual cause is a program "
+            f"the mask is a colour or deep picture (mode {image.mode}), not a palette PNG: usually a program "
             "that saved the colours of the palette instead of the class numbers",
             "save it as an 8 bit palette or grey PNG of class numbers",
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -112,8 +112,8 @@ def fpr_loss(
 
 @torch.no_grad()
 def collect_prototypes(
-    network: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]],
-    batches: Iterable[tuple[Tensor, Tensor, Tensor]],
+    network: Callable[[Any], tuple[Tensor, Tensor, Tensor]],
+    batches: Iterable[tuple[Any, Tensor, Tensor]],
     config: FPRConfig,
     superclasses: Sequence[int] | None = None,
     seed: int = 0,

@@ -65,7 +65,8 @@ class TopRows:
     def _free_places(kept: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
         """The first ``wanted[c]`` places that are not kept, for each class, as (class, place) indices."""
         rank = (~kept).cumsum(dim=1)  # (C, capacity): 1 for the first free place of a class, 2 for the second ...
-        return (~kept & (rank <= wanted.unsqueeze(1))).nonzero(as_tuple=True)
+        classes, places = (~kept & (rank <= wanted.unsqueeze(1))).nonzero(as_tuple=True)
+        return classes, places
 
     def ranked(self, class_index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Rows (R, D), scores (R,), sources (R,) and labels (R, C) of a class, best first, ties by source."""

@@ -85,7 +85,7 @@ def build_prototypes(
             spreads.append((regions - regions.mean(0)).norm(dim=1).mean().item())
         candidates, _, numbers, tags = pools.negative.ranked(c)  # (R, D), (R,), (R,), (R, C)
         survives = survives_trimming(c, tags, superclasses, singleton_superclass)
-        # With a pool of just the wanted size this is the paper's trimming, which leaves gaps; a larger one refills them.
+        # A pool of just the wanted size is the paper's trimming, which leaves gaps; a larger one refills them.
         chosen = survives.nonzero().flatten()[:negatives]
         kept = min(negatives, len(candidates))
         negative[c, :kept], sources[0, c, :kept] = candidates[:kept], numbers[:kept]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -34,7 +36,7 @@ def build_stages(config: HostConfig) -> tuple[nn.ModuleDict, tuple[float, ...], 
         hint = f" Did you mean {', '.join(near)}?" if near else ""
         raise InputError(f"host.backbone {config.backbone!r} is not a timm model.{hint}")
     stride = config.output_stride if config.dilate else 32
-    options = {} if stride == 32 else {"output_stride": stride}
+    options: dict[str, Any] = {} if stride == 32 else {"output_stride": stride}
     try:
         model = timm.create_model(
             config.backbone, pretrained=config.weights == "timm", num_classes=0, global_pool="", **options
@@ -61,14 +63,14 @@ def build_stages(config: HostConfig) -> tuple[nn.ModuleDict, tuple[float, ...], 
     check_chain(stages, model, config.backbone)
     if not config.dilate:
         undilate(stages, config.output_stride, config.backbone)
-    settings = model.pretrained_cfg
+    settings: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
     return stages, tuple(settings["mean"]), tuple(settings["std"])
 
 
 def stage_key(name: str, stages: nn.ModuleDict, setting: str) -> str:
     """The key of the stage that the user names; of a group such as ``layer2`` its last stage."""
     wanted = name.replace(".", "_")
-    for key in reversed(stages.keys()):
+    for key in reversed(list(stages)):
         if key == wanted or key.startswith(f"{wanted}_"):
             return key
     names = ", ".join(stages.keys())
@@ -81,7 +83,8 @@ def check_chain(stages: nn.ModuleDict, model: nn.Module, name: str) -> None:
     model.eval()
     probe = torch.linspace(-1, 1, 3 * 64 * 64).view(1, 3, 64, 64)
     try:
-        expected, x = model.forward_features(probe), probe
+        forward_features: Callable[[Tensor], Tensor] = model.forward_features  # type: ignore[assignment]
+        expected, x = forward_features(probe), probe
         for stage in stages.values():
             x = stage(x)
         same = (

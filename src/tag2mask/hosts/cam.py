@@ -26,8 +26,8 @@ class Neck(nn.Module):
         super().__init__()
         self.standardise = nn.ModuleList(nn.BatchNorm2d(c, affine=False) for c in level_channels)
         self.projections = nn.ModuleList(nn.Conv2d(c, channels, 1, bias=False) for c in level_channels)
-        for projection in self.projections:
-            nn.init.normal_(projection.weight, std=sum(level_channels) ** -0.5)
+        for projection in self.projections.parameters():
+            nn.init.normal_(projection, std=sum(level_channels) ** -0.5)
         layers: list[nn.Module] = [nn.BatchNorm2d(channels), nn.ReLU()]
         if mix:
             convolution = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
@@ -78,6 +78,7 @@ class CamHost(nn.Module):
         self.frozen_stages = nn.ModuleDict({name: stages[name] for name in names[:frozen]})
         self.trained_stages = nn.ModuleDict({name: stages[name] for name in names[frozen : last + 1]})
         self.frozen_stages.requires_grad_(False)
+        self.to(memory_format=torch.channels_last)  # twice as fast on CPUs, and what GPUs' tensor cores want
         channels = self._level_channels()
         self.neck = Neck(channels, config.neck, config.neck_mix) if config.neck else None
         self.channels = config.neck or channels[-1]
@@ -125,11 +126,12 @@ class CamHost(nn.Module):
     @torch.no_grad()
     def frozen_part(self, images: Tensor) -> list[Tensor]:
         """Normalised images (N, 3, H, W) -> frozen levels, and last what the trained stages start from, if any."""
-        x, levels = self._run(self.frozen_stages, images, [])
+        x, levels = self._run(self.frozen_stages, images.contiguous(memory_format=torch.channels_last), [])
         return [*levels, x] if len(self.trained_stages) else levels
 
     def trained_part(self, frozen: list[Tensor]) -> HostOutput:
         """The frozen half's output -> features (N, D, H, W), class maps (N, C, H, W), logits (N, C)."""
+        frozen = [level.contiguous(memory_format=torch.channels_last) for level in frozen]
         if len(self.trained_stages):
             *levels, x = frozen
             _, levels = self._run(self.trained_stages, x, levels)

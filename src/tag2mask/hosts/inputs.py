@@ -126,7 +126,7 @@ def cache_bytes(host: CamHost, images: TaggedImages, views: ViewsConfig) -> int:
 
 def build_cache(
     host: CamHost, images: TaggedImages, views: ViewsConfig, device: torch.device, folder: Path, progress: Progress,
-    batch_size: int = 16,
+    batch_size: int = 4,
 ) -> None:  # fmt: skip
     """Fill ``folder`` with the frozen half's output; the folder appears only when it is complete."""
     if (folder / "manifest.json").is_file():

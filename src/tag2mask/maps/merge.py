@@ -29,7 +29,8 @@ def merged_output(
         features (N, D, H, W), maps (N, C, H, W), logits (N, C) = spatial mean of the averaged maps.
     """
     size = None
-    features, maps = [], []
+    features: list[Tensor] = []
+    maps: list[Tensor] = []
     for scale in sorted(scales, key=lambda s: s != 1.0):  # scale 1 first, it gives the grid
         for mirrored in (False, True) if flip else (False,):
             output = host.trained_part(inputs.plain(batch, mirrored, scale))
@@ -48,22 +49,22 @@ def merged_output(
 def class_activation(
     host: CamHost, inputs: PhotoInputs, batch: np.ndarray, scales: tuple[float, ...], flip: bool
 ) -> tuple[list[Tensor], Tensor]:
-    """relu(M) of every scale, plain plus mirrored-back, and the mean logits at scale 1.
+    """relu(M) of every scale, plain plus mirrored-back, and the mean logits at scale 1 (or the first one).
 
     Returns:
         One tensor (N, C, H_s, W_s) for each scale; logits (N, C).
     """
-    maps, logits = [], []
+    maps: list[Tensor] = []
+    logits: list[Tensor] = []
     for scale in scales:
-        total = None
+        views = []
         for mirrored in (False, True) if flip else (False,):
             output = host.trained_part(inputs.plain(batch, mirrored, scale))
             view = output.maps.relu()
-            view = view.flip(3) if mirrored else view
-            total = view if total is None else total + view
-            if scale == scales[0]:
+            views.append(view.flip(3) if mirrored else view)
+            if scale == (1.0 if 1.0 in scales else scales[0]):
                 logits.append(output.logits)
-        maps.append(total)
+        maps.append(torch.stack(views).sum(0))
     return maps, torch.stack(logits).mean(0)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,7 +60,9 @@ def load_maps(path: Path) -> StoredMaps:
             classes, small, size = file["classes"], file["maps"], file["size"]
     except FileNotFoundError:
         raise InputError(f"there are no maps at {path}; run `tag2mask localize` first.") from None
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged bytes make the readers of zip and npy files raise nearly anything
         raise InputError(
             f"{path} is not a file of maps ({type(error).__name__}); delete it and localize again."
         ) from error

@@ -34,12 +34,15 @@ PROTOTYPE_LONGEST = 200
 """Longest sides of photos, in pixels."""
 MOST_TAGS = 3
 """Rows of heat maps of an image; the prediction shows all its tags."""
-MOST_NEGATIVES = 4
+MOST_NEGATIVES = 8
 """Negatives shown for a class."""
 MOST_CLASSES = 16
 """Classes whose negatives are shown; both bounds keep the page small."""
-RANK_COLOURS: tuple[Colour, ...] = ((0, 200, 255), (255, 176, 0), (255, 82, 160), (142, 235, 70))
-OTHER_COLOUR: Colour = (235, 235, 235)
+RANK_COLOURS: tuple[Colour, ...] = (
+    (0, 200, 255), (255, 160, 0), (255, 82, 160), (130, 225, 60), (160, 125, 255), (255, 240, 80), (0, 215, 165),
+    (255, 95, 60),
+)  # fmt: skip
+OTHER_COLOUR: Colour = (190, 190, 190)
 """Of suppressed pixels whose nearest negative is not among those shown."""
 IGNORE_COLOUR: Colour = (128, 128, 128)
 

@@ -170,7 +170,8 @@ def compared(figures: Figures) -> list[str]:
             text += "So the maps themselves are not better either."
         remarks.append(text)
     if fpr is not None and halo is not None:
-        text = f"Against halo, the control without prototypes, FPR is {signed(fpr - halo)} points at matched area. "
+        place = "ahead of" if fpr >= halo else "behind"
+        text = f"At matched area FPR is {abs(fpr - halo):.1f} points {place} halo, the control without prototypes. "
         if fpr - halo >= LEVEL:
             text += "So the prototypes matter: pushing down low activations does not do the same."
         else:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from tag2mask.config import FPRConfig, RunConfig
-from tag2mask.engine import load_prototypes
+from tag2mask.engine import collect
 from tag2mask.fpr import relative_activation, suppressed_pixels
 from tag2mask.fpr.rectification import nearest_squared
 from tag2mask.runs import method_folder
@@ -23,16 +23,18 @@ NOT_SUPPRESSED = 255
 def collect_evidence(config: RunConfig, setup: SeedSetup, run: Path) -> None:
     """Write ``evidence.npz`` beside the prototypes of the method ``fpr``.
 
-    It is seen with the weights of the class activation map, which is what the first rectification step saw. Arrays:
+    Seen with the weights that the host has: give it those of the class activation map, and it is what the first
+    rectification step saw. Arrays:
     ``source`` (R, 2) [class, image], in the order of confidence; ``source_map`` (R, h, w) uint8, the class's relative
-    activation there; ``shown`` (S, 2) [class, image] and ``nearest`` (S, h, w) uint8: for each suppressed pixel the rank
-    of its nearest negative prototype, 255 where nothing is suppressed.
+    activation there; ``shown`` (S, 2) [class, image] and ``nearest`` (S, h, w) uint8: for each suppressed pixel the
+    rank of its nearest negative prototype, 255 where nothing is suppressed.
     """
     folder = method_folder(run, setup.seed, "fpr")
     fpr: FPRConfig = config.fpr
-    if not fpr.needs_prototypes() or not (folder / "prototypes.safetensors").is_file():
+    if not fpr.needs_prototypes() or not folder.is_dir():
         return
-    prototypes = load_prototypes(folder / "prototypes.safetensors", setup.device)
+    targets = torch.tensor(setup.images.labels, dtype=torch.float32, device=setup.device)
+    prototypes = collect(setup.host, setup.inputs, targets, fpr, setup.superclasses, setup.seed + 1000)
     setup.host.eval()
     valid, sources = prototypes.trimmed_valid, prototypes.trimmed_source
     source = [(c, int(sources[c, k])) for c, k in valid.nonzero().tolist()]

@@ -12,7 +12,14 @@ from tag2mask.config import DataConfig, RunConfig
 from tag2mask.data import TaggedImages, open_images
 from tag2mask.errors import InputError
 from tag2mask.hosts.cam import CamHost
-from tag2mask.hosts.inputs import CachedInputs, PhotoInputs, build_cache, cache_bytes, cache_key, frozen_fingerprint
+from tag2mask.hosts.inputs import (
+    CachedInputs,
+    PhotoInputs,
+    build_cache,
+    cache_bytes,
+    cache_key,
+    frozen_fingerprint,
+)
 from tag2mask.progress import Reporter
 from tag2mask.runs import locked
 
@@ -55,7 +62,9 @@ def set_up_seed(
     images = open_images(data)
     torch.manual_seed(seed)
     host = CamHost(config.host, len(images.classes)).to(device)
-    return SeedSetup(seed, data, images, host, open_inputs(config, data, run, host, images, device, report), device)
+    return SeedSetup(
+        seed, data, images, host, open_inputs(config, data, run, host, images, device, report), device
+    )
 
 
 def other_split(data: DataConfig, split: str) -> DataConfig:

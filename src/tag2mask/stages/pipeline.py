@@ -125,7 +125,7 @@ def require_masks(setup: SeedSetup) -> Masks:
     masks = open_masks(setup.data, setup.images)
     if masks is None:
         raise InputError(
-            f"{setup.data.root} has no masks, so there is nothing to score against; maps need none: `tag2mask localize`."
+            f"{setup.data.root} has no masks, so there is nothing to score; maps need none: `tag2mask localize`."
         )
     return masks
 

@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from tag2mask.cli import main
+from tag2mask.config import CooccurConfig, DataConfig, FPRConfig, HostConfig, OptimiserConfig, ViewsConfig
+from tag2mask.data import TaggedImages, open_images
+from tag2mask.engine import collect, fit, load_prototypes, load_weights, save_prototypes, save_weights, set_up_torch
+from tag2mask.errors import InputError
+from tag2mask.hosts.cam import CamHost
+from tag2mask.hosts.inputs import PhotoInputs
+
+HOST = HostConfig(backbone="test_efficientnet", weights="none", levels=(), freeze="blocks.3", neck=0)
+NO_TERMS = FPRConfig(region_weight=0.0, pixel_weight=0.0)
+PHASE = OptimiserConfig(epochs=2, batch_size=4, learning_rate=2.0)
+
+
+@pytest.fixture(scope="module")
+def images() -> TaggedImages:
+    set_up_torch(1, "cpu")
+    return open_images(DataConfig(cooccur=CooccurConfig(images=12, size=64)))
+
+
+def new_host(images: TaggedImages, config: HostConfig = HOST) -> CamHost:
+    torch.manual_seed(0)
+    return CamHost(config, len(images.classes))
+
+
+def trained(
+    images: TaggedImages, folder: Path, phase: OptimiserConfig = PHASE, fpr: FPRConfig = NO_TERMS,
+    host: CamHost | None = None, resume: bool = False, seed: int = 0,
+) -> CamHost:  # fmt: skip
+    host = host or new_host(images)
+    inputs = PhotoInputs(host, images, ViewsConfig(size=64), torch.device("cpu"))
+    superclasses = images.classes.superclass_ids()
+    fit(host, inputs, images.labels, phase, fpr, superclasses, seed, folder, lambda done, total, note="": None, resume)
+    return host
+
+
+def states_differ(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> set[str]:
+    return {k for k in one if not torch.equal(one[k], other[k])}
+
+
+@pytest.mark.parametrize("kind", ["adamw", "sgd"])
+def test_training_changes_the_trained_half_alone(images: TaggedImages, tmp_path: Path, kind: str) -> None:
+    phase = OptimiserConfig(kind=kind, epochs=1, batch_size=4, learning_rate=0.1, backbone_rate=0.01)  # type: ignore[arg-type]
+    before = {k: v.clone() for k, v in new_host(images).state_dict().items()}
+    host = trained(images, tmp_path, phase)
+    changed = states_differ(before, host.state_dict())
+    assert "classifier.weight" in changed and any(k.startswith("trained_stages.") for k in changed)
+    assert not any(k.startswith("frozen_stages.") for k in changed)
+    assert not any("running" in k for k in changed), "the backbone's batch norms keep their statistics"
+
+
+def test_training_lowers_the_loss(images: TaggedImages, tmp_path: Path) -> None:
+    trained(images, tmp_path, OptimiserConfig(epochs=8, batch_size=4, learning_rate=0.2))
+    losses = [json.loads(line)["classification"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_no_epoch_keeps_the_weights(images: TaggedImages, tmp_path: Path) -> None:
+    host = trained(images, tmp_path, OptimiserConfig(epochs=0))
+    assert not states_differ(new_host(images).state_dict(), host.state_dict())
+    assert (tmp_path / "weights.safetensors").is_file()
+
+
+def test_one_batch_where_there_are_fewer_images_than_a_batch(images: TaggedImages, tmp_path: Path) -> None:
+    trained(images, tmp_path, OptimiserConfig(epochs=2, batch_size=64, learning_rate=0.1))
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_gradients_are_clipped_except_of_the_classifier(images: TaggedImages, tmp_path: Path) -> None:
+    """With plain SGD and one step the change is the gradient; its norm is bounded, that of the classifier is not."""
+    changes = []
+    for number, clip in enumerate((0.0, 1e-3)):
+        phase = OptimiserConfig(
+            kind="sgd", epochs=1, batch_size=12, learning_rate=1.0, backbone_rate=1.0, momentum=0.0, weight_decay=0.0,
+            clip_norm=clip,
+        )  # fmt: skip
+        before = {k: v.clone() for k, v in new_host(images).state_dict().items()}
+        after = trained(images, tmp_path / str(number), phase).state_dict()
+        moved = {k: (after[k] - before[k]).float() for k in before}
+        backbone = torch.cat([v.flatten() for k, v in moved.items() if k.startswith("trained_stages.")])
+        changes.append((backbone.norm().item(), moved["classifier.weight"]))
+    assert changes[0][0] > 2e-3
+    assert changes[1][0] == pytest.approx(1e-3, rel=0.01)
+    torch.testing.assert_close(changes[0][1], changes[1][1])
+
+
+def test_state_and_weights_come_back_as_they_were(images: TaggedImages, tmp_path: Path) -> None:
+    host = trained(images, tmp_path)
+    other = new_host(images)
+    assert states_differ(host.state_dict(), other.state_dict())
+    load_weights(tmp_path / "weights.safetensors", other)
+    assert not states_differ(host.state_dict(), other.state_dict())
+    assert not any(k.startswith("frozen_stages.") for k in load_file(tmp_path / "weights.safetensors"))
+
+
+@pytest.mark.parametrize("until", [2, 3])
+def test_resumed_between_two_collections(images: TaggedImages, tmp_path: Path, until: int) -> None:
+    """The prototypes of the epochs that are not repeated are read, not collected with later weights."""
+    fpr = FPRConfig(collect_every=2)
+    start = trained(images, tmp_path / "cam").state_dict()
+    phase = OptimiserConfig(epochs=5, batch_size=4, learning_rate=0.05)
+
+    def run(folder: Path, resume: bool, cut_after: int = 99) -> CamHost:
+        host = new_host(images)
+        host.load_state_dict(start)
+        inputs = PhotoInputs(host, images, ViewsConfig(size=64), torch.device("cpu"))
+
+        def step(done: int, total: int, note: str = "") -> None:
+            if done > 3 * cut_after:
+                raise KeyboardInterrupt
+
+        fit(host, inputs, images.labels, phase, fpr, None, 0, folder, step, resume)
+        return host
+
+    whole = run(tmp_path / "whole", False)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", False, cut_after=until)
+    resumed = run(tmp_path / "cut", True)
+    assert not states_differ(whole.state_dict(), resumed.state_dict())
+    lines = [(tmp_path / name / "metrics.jsonl").read_text() for name in ("whole", "cut")]
+    assert lines[0] == lines[1]
+    assert any(json.loads(line)["suppressed_share"] > 0 for line in lines[0].splitlines())
+
+
+def test_prototypes_survive_the_disk(images: TaggedImages, tmp_path: Path) -> None:
+    host = trained(images, tmp_path)
+    inputs = PhotoInputs(host, images, ViewsConfig(size=64), torch.device("cpu"))
+    prototypes = collect(host, inputs, torch.tensor(images.labels).float(), FPRConfig(), None, 0)
+    assert prototypes.positive_valid.any() and prototypes.negative_valid.any()
+    save_prototypes(tmp_path / "p.safetensors", prototypes)
+    loaded = load_prototypes(tmp_path / "p.safetensors")
+    for name, value in vars(prototypes).items():
+        assert torch.equal(getattr(loaded, name), value) if isinstance(value, torch.Tensor) else loaded.spread == value
+
+
+def test_weights_that_do_not_fit(images: TaggedImages, tmp_path: Path) -> None:
+    save_weights(tmp_path / "w.safetensors", new_host(images))
+    torch.manual_seed(0)
+    other = CamHost(HOST, len(images.classes) + 1)
+    with pytest.raises(InputError, match=r"w.safetensors does not fit.*'classifier.weight'"):
+        load_weights(tmp_path / "w.safetensors", other)
+    with pytest.raises(InputError, match="there are no weights at"):
+        load_weights(tmp_path / "gone.safetensors", other)
+    with pytest.raises(InputError, match="there are no prototypes at"):
+        load_prototypes(tmp_path / "gone.safetensors")
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 100])
+def test_damaged_files_are_named(images: TaggedImages, tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "state.safetensors"
+    path.write_bytes(content)
+    readers: list[Callable[[], object]] = [
+        lambda: load_weights(path, new_host(images)),
+        lambda: load_prototypes(path),
+        lambda: trained(images, tmp_path, resume=True),
+    ]
+    for read in readers:
+        with pytest.raises(InputError, match="state.safetensors is damaged"):
+            read()
+
+
+def test_loss_that_is_no_number_ends_the_training(images: TaggedImages, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no longer a number in epoch \d+; lower the learning rate"):
+        trained(images, tmp_path, OptimiserConfig(epochs=4, batch_size=4, learning_rate=1e30))
+    assert not (tmp_path / "weights.safetensors").exists()
+
+
+def test_device_that_is_not_there() -> None:
+    for name in ("cuda:77", "quantum"):
+        with pytest.raises(InputError, match=f"device '{name}'"):
+            set_up_torch(0, name)
+
+
+def test_weights_are_the_same_with_masks_without_and_with_ruined_ones(
+    write_folder: Callable[..., Path], tiny: list[str], tmp_path: Path
+) -> None:
+    """No mask reaches training: not one bit depends on them."""
+    weights: list[list[bytes]] = []
+    ruined = write_folder("ruined")
+    for path in (ruined / "masks").rglob("*.png"):
+        number = int(path.stem[1:])
+        if number % 2:
+            path.write_bytes(b"ruined")
+        else:
+            Image.fromarray(np.full((5, 5), 77, np.uint8)).save(path)
+    for root in (write_folder("with"), write_folder("without", masks=False), ruined):
+        assert (root / "masks").exists() == (root.name != "without")
+        out = tmp_path / f"run-{root.name}"
+        assert main(["train", "--out", str(out), "--data.kind", "folder", "--data.root", str(root), *tiny]) == 0
+        files = sorted(out.glob("seed0/*/weights.safetensors"))
+        assert [file.parent.name for file in files] == ["cam", "continued", "fpr", "halo"]
+        weights.append([file.read_bytes() for file in files])
+    assert weights[0] == weights[1] == weights[2]
+    assert len(set(weights[0])) == 4, "the methods differ, so their terms were at work"
