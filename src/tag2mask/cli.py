@@ -66,12 +66,23 @@ def nearest(name: str) -> str:
     return f", did you mean {near[0]!r}" if near else ""
 
 
+USAGES = {
+    "demo": "tag2mask demo --out RUN [--table] [--resume] [OPTION ...]",
+    "check": "tag2mask check FOLDER [OPTION ...]",
+    "train": "tag2mask train --out RUN [--config FILE.yaml] [--resume] [OPTION ...]",
+    "localize": "tag2mask localize RUN [--methods cam,fpr] [--split val]",
+    "evaluate": "tag2mask evaluate RUN [--methods cam,fpr] [--split val]",
+    "report": "tag2mask report RUN",
+}
+
+
 def new_parser(name: str, description: str) -> Any:
     """A parser for one command."""
     from tag2mask.settings import SettingsParser
 
     return SettingsParser(
         prog=f"tag2mask {name}",
+        usage=USAGES[name],
         description=description,
         allow_abbrev=False,
         exit_on_error=True,
@@ -107,9 +118,10 @@ def demo(arguments: list[str]) -> int:
             {"seeds": (0, 1, 2), "methods": ("continued", "focal", "halo", "rc", "pr", "paper", "fpr")}
         )
     values = parser.parse_args(with_lists(arguments))
+    config = run_config(values)  # before the heavy imports, so that a mistake is told at once
     from tag2mask.stages.demo import run_demo
 
-    return run_demo(run_config(values), Path(values.out), values.resume, values.quiet)
+    return run_demo(config, Path(values.out), values.resume, values.quiet)
 
 
 @command("list every problem of a data set at once")
@@ -177,10 +189,10 @@ def train(arguments: list[str]) -> int:
     common(parser)
     add_run_settings(parser, preset_of(arguments))
     values = parser.parse_args(with_lists(arguments))
+    config, run = run_config(values), Path(values.out)
     from tag2mask.progress import Reporter
     from tag2mask.stages import pipeline
 
-    config, run = run_config(values), Path(values.out)
     pipeline.train(config, run, Reporter(values.quiet), values.resume)
     print(f"trained: {run}. Next: tag2mask localize {run}   or, with masks, tag2mask evaluate {run}")
     return 0

@@ -239,10 +239,12 @@ class FPRConfig:
     """Scales of the views whose features and maps are averaged in the prototype pass."""
     collect_flip: bool = False
     """Add the mirrored views in the prototype pass."""
-    region_epsilon: float = 1e-4
-    """Added to the map's maximum in the region term's Eq. 2 (the release)."""
-    pixel_epsilon: float = 1e-4
-    """Added to the map's maximum in the pixel term's Eq. 2 (the release: 1e-3)."""
+    collect_epsilon: float = 0.0
+    """Added to the map's maximum in Eq. 2 of the prototype pass (the release: 1e-5)."""
+    region_epsilon: float = 0.0
+    """The same in the region term (the release: 1e-4)."""
+    pixel_epsilon: float = 0.0
+    """The same in the pixel term (the release: 1e-3)."""
 
     def __post_init__(self) -> None:
         require(0 <= self.theta < 1, "fpr.theta", self.theta, "a share from 0 to below 1")
@@ -271,7 +273,8 @@ PAPER = FPRConfig(
 
 AUTHORS = replace(
     PAPER, distance="rms", distance_offset=0.1, region_average="pairs", pixel_average="batch",
-    singleton_superclass="skip", pixel_epsilon=1e-3, collect_scales=(1.0, 0.5, 1.5, 2.0), collect_flip=True,
+    singleton_superclass="skip", collect_scales=(1.0, 0.5, 1.5, 2.0), collect_flip=True,
+    collect_epsilon=1e-5, region_epsilon=1e-4, pixel_epsilon=1e-3,
 )  # fmt: skip
 """What the authors' release computes (its README promises the paper's figures; its code differs in these)."""
 

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
+from itertools import pairwise
+from pathlib import Path
 from typing import Any, NoReturn, get_type_hints
 
+import yaml
 from jsonargparse import ArgumentParser, set_parsing_settings
 
 from tag2mask.config import PRESETS, RunConfig
 from tag2mask.errors import InputError
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
+
+WRONG_VALUE = re.compile(r'Parser key "(?P<key>[^"]+)": Expected (?P<kind>.+?)\. Got value: (?P<value>.*)')
+KINDS = {"a <class 'int'>": "a whole number", "a <class 'float'>": "a number", "a <class 'bool'>": "true or false"}
+"""How the parser calls a type, and how a person would."""
 
 
 class SettingsParser(ArgumentParser):
@@ -25,7 +33,21 @@ class SettingsParser(ArgumentParser):
             if isinstance(cause, InputError):
                 raise cause
             cause = cause.__cause__ or cause.__context__
-        raise InputError(self.with_suggestion(" ".join(message.split())))
+        message = " ".join(message.split())
+        wrong = WRONG_VALUE.fullmatch(message)
+        if wrong:
+            kind = re.sub(r"a typing\.Literal\[(.*)\]", r"one of \1", wrong["kind"])
+            raise InputError(f"--{wrong['key']} is {wrong['value']!r}; expected {KINDS.get(kind, kind)}.")
+        raise InputError(self.with_suggestion(message))
+
+    def parse_args(self, args: Sequence[str], **options: Any) -> Any:  # type: ignore[override]
+        """As in the base class; the keys of YAML files are looked at first, as its own message suggests nothing."""
+        if "--config" in self._option_string_actions:
+            for option, value in pairwise([*args, ""]):
+                if option == "--config" or option.startswith("--config="):
+                    path = Path(option.partition("=")[2] or value)
+                    check_keys(RunConfig, read_yaml(path), str(path))
+        return super().parse_args(list(args), **options)
 
     def with_suggestion(self, message: str) -> str:
         """The message, and the known option that is nearest to one it complains about."""
@@ -36,7 +58,7 @@ class SettingsParser(ArgumentParser):
                 continue
             near = difflib.get_close_matches(name, options, n=1, cutoff=0.75)
             if near and ("." in name or word.startswith("-") or "_" in name):
-                return f"{message} Did you mean --{near[0]}?"
+                return f"{message}. Did you mean --{near[0]}?"
         return message
 
 
@@ -62,26 +84,50 @@ def config_from_dict(values: Mapping[str, Any], where: str) -> RunConfig:
     Raises:
         InputError: names ``where`` and the key.
     """
+    check_keys(RunConfig, values, where)
+    return build(RunConfig, values, where)
+
+
+def read_yaml(path: Path) -> Any:
+    """What a YAML file of settings holds. Raises ``InputError`` that names the file, and the line that is wrong."""
+    if not path.is_file():
+        raise InputError(f"there is no file {path}; give a YAML file of settings.")
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+
+
+def check_keys(kind: type, values: Any, where: str, prefix: str = "") -> None:
+    """Raise ``InputError`` for a key that a settings class does not have, at any depth; it suggests the nearest one."""
     if not isinstance(values, Mapping):
-        raise InputError(f"{where} is not a table of settings; expected lines such as `data: ...`.")
-    return build(RunConfig, values, where, "")
+        what = f"{where}: {prefix.rstrip('.')}" if prefix else where
+        raise InputError(f"{what} is not a table of settings; expected lines such as `name: value`.")
+    hints = get_type_hints(kind)
+    for key, value in values.items():
+        if key not in hints:
+            near = difflib.get_close_matches(str(key), list(hints), n=1)
+            hint = f" Did you mean {prefix}{near[0]}?" if near else ""
+            raise InputError(f"{where}: there is no setting {prefix}{key}.{hint}")
+        if is_dataclass(hints[key]):
+            check_keys(hints[key], value, where, f"{prefix}{key}.")
 
 
-def build(kind: type, values: Mapping[str, Any], where: str, prefix: str) -> Any:
+def build(kind: type, values: Mapping[str, Any], where: str, prefix: str = "") -> Any:
     """An instance of a settings class from plain values; lists become tuples, nested tables nested classes."""
     hints = get_type_hints(kind)
-    unknown = [key for key in values if key not in hints]
-    if unknown:
-        near = difflib.get_close_matches(str(unknown[0]), list(hints), n=1)
-        hint = f" Did you mean {prefix}{near[0]}?" if near else ""
-        raise InputError(f"{where}: there is no setting {prefix}{unknown[0]}.{hint}")
     arguments = {}
     for key, value in values.items():
         if is_dataclass(hints[key]):
-            arguments[key] = build(hints[key], value or {}, where, f"{prefix}{key}.")
+            arguments[key] = build(hints[key], value, where, f"{prefix}{key}.")
         else:
             arguments[key] = tuple(value) if isinstance(value, list) else value
-    return kind(**arguments)
+    try:
+        return kind(**arguments)
+    except InputError as error:  # a class that serves twice cannot know which of its two names is meant
+        raise InputError(str(error) if str(error).startswith(prefix) else f"{prefix}{error}") from error
+    except TypeError as error:
+        raise InputError(f"{where}: a value of {prefix or 'the settings'} is of the wrong type ({error}).") from error
 
 
 def flattened(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -43,7 +43,7 @@ def region_contrast(
 
     Args:
         regions: f of Eq. 3, (N, C, D), with gradient.
-        present: (N, C) boolean: tagged, and with a positive pixel in the class map.
+        present: (N, C) boolean: tagged, and with an activated pixel.
         prototypes: of all classes; a class without positives or without negatives is left out.
         temperature: T, in units of the distance.
         distance: see ``paired_distance``.
@@ -59,15 +59,16 @@ def region_contrast(
     if len(image) == 0:
         return regions.sum() * 0.0
     region = regions[image, c]  # (P, D)
+    positive, negative = prototypes.positive.to(regions), prototypes.negative.to(regions)  # (C, K, D) each
     valid = prototypes.positive_valid.to(regions.dtype)
     share = prototypes.positive_weight if centre == "weighted" else valid / valid.sum(1, keepdim=True).clamp(min=1)
-    centres = torch.einsum("ck,ckd->cd", share.to(regions.dtype), prototypes.positive)  # (C, D)
+    centres = torch.einsum("ck,ckd->cd", share.to(regions.dtype), positive)  # (C, D)
     to_centre = paired_distance(region, centres[c], distance)  # (P,)
-    to_negatives = paired_distance(region.unsqueeze(1), prototypes.negative[c], distance)  # (P, K)
+    to_negatives = paired_distance(region.unsqueeze(1), negative[c], distance)  # (P, K)
     to_negative = to_negatives.masked_fill(~prototypes.negative_valid[c], torch.inf).amin(dim=1)  # (P,)
     pull = to_centre / temperature + offset  # -log S_pos
     push = -torch.log(-torch.expm1(-(to_negative / temperature + offset).clamp(min=SMALLEST_EXPONENT)))
     if average == "pairs":
         return (pull + push).mean()
-    tags = present.sum(dim=1).to(regions.dtype)  # (N,)
+    tags = (present & usable).sum(dim=1).to(regions.dtype)  # (N,): sum(y) over what is not left out
     return ((pull + push) / tags[image]).sum() / len(regions)

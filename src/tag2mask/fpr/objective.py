@@ -30,10 +30,11 @@ def binary_cross_entropy(logits: Tensor, labels: Tensor, focal_gamma: float = 0.
     Returns:
         The mean over images and classes.
     """
+    labels = labels.to(logits.dtype)
     positive = -labels * functional.logsigmoid(logits)
     negative = -(1 - labels) * functional.logsigmoid(-logits)
     if focal_gamma > 0:
-        negative = negative * logits.sigmoid() ** focal_gamma
+        negative = negative * torch.exp(focal_gamma * functional.logsigmoid(logits))  # sigmoid(logit)^gamma
     return (positive + negative).mean()
 
 
@@ -77,23 +78,24 @@ def fpr_loss(
     Returns:
         Terms; ``total`` carries the gradient.
     """
+    if prototypes is None and config.needs_prototypes():
+        raise ValueError("these settings need prototypes; collect them with collect_prototypes before each epoch")
     gamma = config.focal_gamma if config.classification == "focal" else 0.0
     classification = binary_cross_entropy(logits, labels, gamma)
     zero = classification.new_zeros(())
     region, pixel, share = zero, zero, zero
     present = (labels > 0) & (maps.detach().amax(dim=(2, 3)) > 0)  # (N, C)
-    if config.region_weight > 0 and prototypes is not None:
-        unit = prototypes.spread if config.temperature_unit == "spread" else 1.0
-        regions, _ = region_features(features, activated_pixels(maps, config.theta, config.region_epsilon))
+    unit = prototypes.spread if prototypes is not None and config.temperature_unit == "spread" else 1.0
+    if config.region_weight > 0 and prototypes is not None and unit > 0:  # without spread there is no scale for T
+        regions, area = region_features(features, activated_pixels(maps, config.theta, config.region_epsilon))
         region = region_contrast(
-            regions, present, prototypes, max(config.temperature * unit, 1e-12), config.distance,
+            regions, present & (area > 0), prototypes, config.temperature * unit, config.distance,
             config.distance_offset, config.positive_centre, config.region_average,
         )  # fmt: skip
-    if config.pixel_weight > 0 and (prototypes is not None or config.pixel_select == "halo"):
-        if config.pixel_select == "halo":
+    if config.pixel_weight > 0:
+        if config.pixel_select == "halo" or prototypes is None:
             suppressed = halo_pixels(maps, present, config.theta, config.halo_below, config.pixel_epsilon)
         else:
-            assert prototypes is not None
             suppressed = suppressed_pixels(
                 features, maps, present, prototypes, config.theta, config.margin, config.pixel_epsilon,
                 cosine=config.distance == "cosine",
@@ -141,10 +143,10 @@ def collect_prototypes(
             pools = PrototypePools(
                 maps.shape[1], features.shape[1], config.positive_capacity, candidates, features.device
             )
-        regions, area = region_features(features, activated_pixels(maps, config.theta, 1e-5))
+        regions, area = region_features(features, activated_pixels(maps, config.theta, config.collect_epsilon))
         core = None
         if config.positive_theta != config.theta:
-            core = region_features(features, activated_pixels(maps, config.positive_theta, 1e-5))
+            core = region_features(features, activated_pixels(maps, config.positive_theta, config.collect_epsilon))
         confidence = logits if config.rank_by == "logit" else maps.amax(dim=(2, 3))
         pools.add(regions, area, confidence, labels, numbers, core)
     if pools is None:

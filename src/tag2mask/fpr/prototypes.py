@@ -101,8 +101,7 @@ def build_prototypes(
 def cluster(regions: Tensor, count: int, seed: int, restarts: int) -> tuple[Tensor, Tensor]:
     """k-means centroids (k, D) and cluster shares (k,) of regions (R, D); k = min(count, distinct regions)."""
     points = regions.cpu().double().numpy()
-    distinct = len(np.unique(points, axis=0)) if len(points) <= 4 * count else count
-    k = min(count, distinct)
+    k = min(count, len(np.unique(points, axis=0)))
     kmeans = KMeans(n_clusters=k, n_init=restarts, max_iter=10, random_state=seed).fit(points)
     shares = np.bincount(kmeans.labels_, minlength=k) / len(points)
     centroids = torch.from_numpy(kmeans.cluster_centers_).to(regions)

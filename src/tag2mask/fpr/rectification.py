@@ -34,7 +34,7 @@ def suppressed_pixels(
     prototypes: Prototypes,
     theta: float = 0.1,
     margin: float = 1.0,
-    epsilon: float = 1e-4,
+    epsilon: float = 0.0,
     cosine: bool = False,
 ) -> Tensor:
     """Phi_c of Eq. 8: activated pixels that lie nearer to a trimmed negative than to every positive prototype.
@@ -59,7 +59,7 @@ def suppressed_pixels(
         return suppressed.view(n, classes, height, width)
     activated = relative_activation(maps, epsilon)[image, c].flatten(1) > theta  # (P, HW)
     pixels = features.flatten(2)  # (N, D, HW)
-    positive, negative = prototypes.positive[c], prototypes.trimmed[c]  # (P, K, D)
+    positive, negative = prototypes.positive[c].to(features), prototypes.trimmed[c].to(features)  # (P, K, D)
     if cosine:
         pixels = functional.normalize(pixels, dim=1)
         positive, negative = functional.normalize(positive, dim=2), functional.normalize(negative, dim=2)
@@ -72,7 +72,7 @@ def suppressed_pixels(
 
 @torch.no_grad()
 def halo_pixels(
-    maps: Tensor, present: Tensor, theta: float = 0.1, below: float = 0.35, epsilon: float = 1e-4
+    maps: Tensor, present: Tensor, theta: float = 0.1, below: float = 0.35, epsilon: float = 0.0
 ) -> Tensor:
     """The control without any prototype: pixels of low activation, theta < M / max M < below.
 

@@ -20,7 +20,7 @@ from tag2mask.engine import load_weights, set_up_torch
 from tag2mask.errors import InputError
 from tag2mask.progress import Reporter
 from tag2mask.runs import locked, method_folder, versions, write_json, write_text
-from tag2mask.settings import config_from_dict
+from tag2mask.settings import config_from_dict, read_yaml
 from tag2mask.stages.evaluate import MethodScores, Truth, score_method, summarise
 from tag2mask.stages.evidence import collect_evidence
 from tag2mask.stages.localize import localize, store_maps
@@ -147,7 +147,7 @@ def write_settings(config: RunConfig, run: Path, resume: bool) -> None:
     text = yaml.safe_dump(json.loads(json.dumps(asdict(config))), sort_keys=False, allow_unicode=True)
     path = run / "settings.yaml"
     if path.is_file() and any(run.glob("seed*")):
-        stored, given = yaml.safe_load(path.read_text(encoding="utf-8")), yaml.safe_load(text)
+        stored, given = read_yaml(path), yaml.safe_load(text)
         if resume:
             stored.update(methods=given["methods"], seeds=given["seeds"])
         changed = first_difference(stored, given)
@@ -168,7 +168,7 @@ def read_settings(run: Path) -> RunConfig:
         raise InputError(
             f"there is no settings.yaml in {run}; give the folder of a run (the --out of `tag2mask train`)."
         )
-    return config_from_dict(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+    return config_from_dict(read_yaml(path), str(path))
 
 
 def first_difference(stored: Any, given: Any, prefix: str = "") -> str:

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from tag2mask.config import HostConfig, ViewsConfig
+from tag2mask.data import TaggedImages
+from tag2mask.data.classes import Classes
+from tag2mask.engine import set_up_torch
+from tag2mask.hosts.cam import CamHost
+from tag2mask.hosts.inputs import PhotoInputs
+from tag2mask.maps.merge import class_activation, localization_maps, merged_output
+
+Make = Callable[..., PhotoInputs]
+BATCH = np.array([2, 0])
+
+
+def photo(index: int) -> Image.Image:
+    coarse = np.random.default_rng(index).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((72, 56), Image.Resampling.BICUBIC)
+
+
+def turned_photo(index: int) -> Image.Image:
+    return ImageOps.mirror(photo(index))
+
+
+@pytest.fixture(scope="module")
+def host() -> CamHost:
+    set_up_torch(1, "cpu")
+    torch.manual_seed(0)
+    config = HostConfig(backbone="test_resnet", weights="none", levels=(), freeze="layer2", neck=0)
+    host = CamHost(config, 3).eval()
+    torch.nn.init.normal_(host.classifier.weight)
+    return host
+
+
+@pytest.fixture
+def make(host: CamHost) -> Make:
+    def inputs(kind: str = "square", reader: Callable[[int], Image.Image] = photo) -> PhotoInputs:
+        images = TaggedImages(Classes(("a", "b", "c")), ("p", "q", "r"), np.ones((3, 3), bool), reader)
+        return PhotoInputs(host, images, ViewsConfig(kind=kind, size=96), torch.device("cpu"))  # type: ignore[arg-type]
+
+    return inputs
+
+
+def views_of(inputs: PhotoInputs, batch: np.ndarray, scale: float, mirrored: bool) -> tuple[Tensor, Tensor]:
+    with torch.no_grad():
+        output = inputs.host.trained_part(inputs.plain(batch, mirrored, scale))
+    features, maps = output.features, output.maps
+    return (features.flip(3), maps.flip(3)) if mirrored else (features, maps)
+
+
+def loop_resize(plane: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
+    """Bilinear resizing of (h, w), pixel by pixel."""
+    source, result = plane.double().numpy(), np.zeros(size)
+
+    def place(target: int, count: int, wanted: int) -> tuple[int, int, float]:
+        if align_corners:
+            at = target * (count - 1) / (wanted - 1) if wanted > 1 else 0.0
+        else:
+            at = max(0.0, (target + 0.5) * count / wanted - 0.5)
+        low = min(int(at), count - 1)
+        return low, min(low + 1, count - 1), at - low
+
+    for y in range(size[0]):
+        top, bottom, down = place(y, source.shape[0], size[0])
+        for x in range(size[1]):
+            left, right, across = place(x, source.shape[1], size[1])
+            upper = source[top, left] * (1 - across) + source[top, right] * across
+            lower = source[bottom, left] * (1 - across) + source[bottom, right] * across
+            result[y, x] = upper * (1 - down) + lower * down
+    return torch.from_numpy(result).float()
+
+
+def close(given: Tensor, expected: Tensor) -> None:
+    assert expected.abs().max() > 1e-3
+    torch.testing.assert_close(given, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_one_scale_is_the_network_itself(host: CamHost, make: Make) -> None:
+    inputs = make()
+    features, maps = views_of(inputs, BATCH, 1.0, False)
+    merged = merged_output(host, inputs, BATCH)
+    close(merged.features, features)
+    close(merged.maps, maps)
+    close(merged.logits, maps.mean((2, 3)))
+    activation, logits = class_activation(host, inputs, BATCH, (1.0,), False)
+    close(activation[0], maps.relu())
+    close(logits, maps.mean((2, 3)))
+
+
+@pytest.mark.parametrize("scales", [(1.0, 0.5, 1.5), (1.5, 0.5, 1.0), (0.5, 1.0, 1.5)])
+@pytest.mark.parametrize("flip", [False, True])
+def test_features_and_maps_are_averaged_on_the_grid_of_scale_1(
+    host: CamHost, make: Make, scales: tuple[float, ...], flip: bool
+) -> None:
+    inputs = make()
+    merged = merged_output(host, inputs, BATCH, scales, flip)
+    parts: list[tuple[Tensor, Tensor]] = []
+    for scale in scales:
+        for mirrored in (False, True) if flip else (False,):
+            views = views_of(inputs, BATCH, scale, mirrored)
+            assert scale == 1.0 or views[1].shape[2:] != (6, 6)
+            parts.append(tuple(  # type: ignore[arg-type]
+                torch.stack([torch.stack([loop_resize(p, (6, 6), True) for p in image]) for image in view])
+                for view in views
+            ))  # fmt: skip
+    close(merged.features, torch.stack([features for features, _ in parts]).mean(0))
+    close(merged.maps, torch.stack([maps for _, maps in parts]).mean(0))
+    close(merged.logits, merged.maps.mean((2, 3)))
+
+
+@pytest.mark.parametrize("scales", [(1.0,), (1.0, 0.5), (0.5, 1.0)])
+def test_activation_of_each_scale_with_mirror_images(host: CamHost, make: Make, scales: tuple[float, ...]) -> None:
+    inputs = make()
+    activation, logits = class_activation(host, inputs, BATCH, scales, True)
+    for scale, given in zip(scales, activation, strict=True):
+        plain, mirrored = (views_of(inputs, BATCH, scale, m)[1] for m in (False, True))
+        close(given, plain.relu() + mirrored.relu())
+    plain, mirrored = (views_of(inputs, BATCH, 1.0, m)[1] for m in (False, True))
+    close(logits, (plain + mirrored).mean((2, 3)) / 2)
+
+
+@pytest.mark.parametrize("kind", ["square", "crop"])
+def test_mirrored_photo_has_mirrored_maps(host: CamHost, make: Make, kind: str) -> None:
+    batch = np.array([1])
+    for scales in ((1.0,), (1.0, 0.5)):
+        activation, _ = class_activation(host, make(kind), batch, scales, True)
+        turned, _ = class_activation(host, make(kind, turned_photo), batch, scales, True)
+        for given, other in zip(activation, turned, strict=True):
+            assert not torch.allclose(given, given.flip(3), atol=1e-2)
+            torch.testing.assert_close(other, given.flip(3), atol=1e-3, rtol=1e-3)
+        merged = merged_output(host, make(kind), batch, scales, True)
+        mirrored = merged_output(host, make(kind, turned_photo), batch, scales, True)
+        torch.testing.assert_close(mirrored.features, merged.features.flip(3), atol=1e-3, rtol=1e-3)
+
+
+def test_photos_of_their_own_size_have_grids_of_their_own(host: CamHost, make: Make) -> None:
+    activation, _ = class_activation(host, make("crop"), np.array([0]), (1.0, 0.5, 2.0), False)
+    assert [tuple(a.shape[2:]) for a in activation] == [(4, 5), (2, 3), (7, 9)]  # 56 x 72 at stride 16
+
+
+@pytest.mark.parametrize("classes", [[0], [2, 0], [1, 0, 2]])
+def test_localization_maps_against_loops(classes: list[int]) -> None:
+    random = torch.Generator().manual_seed(3)
+    scales = [torch.randn(2, 3, h, w, generator=random).relu() for h, w in ((5, 4), (3, 2), (1, 1))]
+    size = (13, 9)
+    given = localization_maps(scales, 1, torch.tensor(classes), size)
+    assert given.shape == (len(classes), *size)
+    for row, c in enumerate(classes):
+        total = torch.stack([loop_resize(scale[1, c], size, False) for scale in scales]).sum(0)
+        torch.testing.assert_close(given[row], total / (total.max() + 1e-5), atol=1e-5, rtol=1e-5)
+    assert given.min() >= 0 and given.max() < 1
+
+
+def test_a_class_without_activation_has_an_empty_map() -> None:
+    maps = localization_maps([torch.zeros(1, 2, 3, 3)], 0, torch.tensor([1]), (8, 8))
+    assert maps.shape == (1, 8, 8) and maps.abs().max() == 0
+
+
+def test_photo_of_one_pixel_at_every_scale(host: CamHost, make: Make) -> None:
+    for kind in ("square", "crop"):
+        inputs = make(kind, lambda index: Image.new("RGB", (1, 1), "red"))
+        activation, _ = class_activation(host, inputs, np.array([0]), (1.0, 0.5, 2.0), True)
+        maps = localization_maps(activation, 0, torch.tensor([0, 2]), (1, 1))
+        assert maps.shape == (2, 1, 1) and torch.isfinite(maps).all()
+        assert torch.isfinite(merged_output(host, inputs, np.array([0]), (1.0, 0.5), True).features).all()
