@@ -41,7 +41,7 @@ def measure() -> float:
         targets = torch.tensor(setup.images.labels, dtype=torch.float32)
         prototypes = collect(setup.host, setup.inputs, targets, config.fpr, setup.superclasses, 0)
         alone = method_config("continued", config.fpr)
-        optimiser = build_optimiser(setup.host, config.rectify)
+        optimiser = build_optimiser(setup.host, config.rectify, side=True)
         setup.host.train()
         setup.host.freeze_batch_norm(neck=True)
         ratios = []

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+
+from tag2mask.config import PRESETS
 
 WriteFolder = Callable[..., Path]
 RunCommand = Callable[..., subprocess.CompletedProcess[str]]
@@ -66,19 +70,19 @@ def write_folder(tmp_path: Path) -> WriteFolder:
     return write
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny() -> list[str]:
     """Settings of a training that takes half a second and has class maps, prototypes and suppressed pixels."""
+    plain = replace(PRESETS["paper"].host, backbone="test_efficientnet", weights="none", freeze="blocks.3", dilate=True)
     return [
-        "--host.backbone", "test_efficientnet", "--host.weights", "none", "--host.freeze", "blocks.3",
-        "--host.levels", "[]", "--host.neck", "0",
+        *(f"--host.{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in asdict(plain).items()),
         "--views.size", "64", "--threads", "1", "--quiet",
         "--classify.epochs", "2", "--classify.batch_size", "4", "--classify.learning_rate", "2",
         "--rectify.epochs", "3", "--rectify.batch_size", "4", "--rectify.learning_rate", "0.1",
     ]  # fmt: skip
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def scenes() -> list[str]:
     """Settings for a few small built-in scenes."""
     return ["--data.cooccur.images", "14", "--data.cooccur.size", "64"]

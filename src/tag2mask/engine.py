@@ -31,6 +31,8 @@ from tag2mask.maps.merge import merged_output
 from tag2mask.progress import Step
 from tag2mask.runs import append_lines, keep_lines
 
+IMAGES_FOR_SCALES = 32
+"""Images from which the scale of the backbone's levels is measured."""
 WARM_UP_SHARE = 0.15
 """Share of the steps in which the one-cycle schedule rises."""
 
@@ -62,10 +64,13 @@ def rate_factor(config: OptimiserConfig, step: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / (steps - rise)))
 
 
-def build_optimiser(host: CamHost, config: OptimiserConfig) -> torch.optim.Optimizer:
-    """AdamW or SGD over the trained half: backbone stages at their own rate, neck and classifier at theirs."""
-    backbone = list(host.above_classifier())
-    new = [*(host.neck.parameters() if host.neck is not None else ()), *host.classifier.parameters()]
+def build_optimiser(host: CamHost, config: OptimiserConfig, side: bool) -> torch.optim.Optimizer:
+    """AdamW or SGD over the trained half: backbone stages at their own rate, all else at the classifier's.
+
+    Without ``side``, the side branch is left as it is.
+    """
+    backbone = host.backbone_parameters()
+    new = [*host.main_parameters(), *(host.side_parameters() if side else ())]
     groups = [
         {"params": backbone, "lr": config.backbone_rate, "base": config.backbone_rate},
         {"params": new, "lr": config.learning_rate, "base": config.learning_rate},
@@ -77,7 +82,7 @@ def build_optimiser(host: CamHost, config: OptimiserConfig) -> torch.optim.Optim
 
 def fit(
     host: CamHost, inputs: PhotoInputs, labels: np.ndarray, config: OptimiserConfig, fpr: FPRConfig,
-    superclasses: tuple[int, ...] | None, seed: int, folder: Path, step: Step, resume: bool,
+    superclasses: tuple[int, ...] | None, seed: int, folder: Path, step: Step, resume: bool, side: bool = True,
 ) -> list[int]:  # fmt: skip
     """Train the host's trained half in place for ``config.epochs`` epochs.
 
@@ -89,6 +94,8 @@ def fit(
             with a line for each epoch, ``prototypes.safetensors``.
         step: progress.
         resume: go on from ``state.safetensors``, if there.
+        side: train the side branch, where the host has one. Without, it is left out, and its batch norms get the
+            statistics of the images at the end, so that it may join from there.
 
     Returns:
         Classes that keep no negative prototype, for a warning that names them.
@@ -96,7 +103,7 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     device = inputs.device
     targets = torch.tensor(labels, dtype=torch.float32, device=device)  # (N, C)
-    optimiser = build_optimiser(host, config)
+    optimiser = build_optimiser(host, config, side)
     state_path, metrics_path = folder / "state.safetensors", folder / "metrics.jsonl"
     start = load_state(state_path, host, optimiser) if resume and state_path.is_file() else 0
     keep_lines(metrics_path, start)
@@ -104,6 +111,8 @@ def fit(
     bare: list[int] = []
     steps_per_epoch = max(1, len(labels) // config.batch_size)
     steps = steps_per_epoch * config.epochs
+    if not side and start == 0:
+        host.measure_scales(inputs.training(np.arange(min(len(labels), IMAGES_FOR_SCALES)), seed, 0))
     for epoch in range(start, config.epochs):
         if fpr.needs_prototypes() and (epoch % fpr.collect_every == 0 or prototypes is None):
             collected_at = epoch - epoch % fpr.collect_every
@@ -126,9 +135,14 @@ def fit(
             steps_per_epoch,
             steps,
             step,
+            side,
         )
         append_lines(metrics_path, [line])
         save_state(state_path, host, optimiser, epoch + 1)
+    if not side:
+        batches = epoch_batches(len(targets), config.batch_size, seed, config.epochs)
+        host.eval()
+        host.measure_side(inputs.training(batch, seed, config.epochs) for batch in batches)
     save_weights(folder / "weights.safetensors", host)
     return bare
 
@@ -136,19 +150,21 @@ def fit(
 def train_epoch(
     host: CamHost, inputs: PhotoInputs, targets: Tensor, optimiser: torch.optim.Optimizer, config: OptimiserConfig,
     fpr: FPRConfig, prototypes: Prototypes | None, seed: int, epoch: int, steps_per_epoch: int, steps: int, step: Step,
+    side: bool,
 ) -> dict[str, float]:  # fmt: skip
     """One epoch; returns the means of its terms."""
     host.train()
     host.freeze_batch_norm(neck=epoch >= config.batch_norm_until * config.epochs)
     clipped = [p for group in optimiser.param_groups for p in group["params"]]
-    clipped = [p for p in clipped if p is not host.classifier.weight]
+    classifiers = {id(weight) for weight in host.classifier_parameters()}
+    clipped = [p for p in clipped if id(p) not in classifiers]
     sums = torch.zeros(5)
     for number, batch in enumerate(epoch_batches(len(targets), config.batch_size, seed, epoch)):
         done = epoch * steps_per_epoch + number
         factor = rate_factor(config, done, steps)
         for group in optimiser.param_groups:
             group["lr"] = group["base"] * factor
-        output = host.trained_part(inputs.training(batch, seed, epoch))
+        output = host.trained_part(inputs.training(batch, seed, epoch), side)
         terms = fpr_loss(
             output.features, output.maps, output.logits, targets[torch.from_numpy(batch)], prototypes, fpr, steps,
             host.classifier,

@@ -199,7 +199,7 @@ def test_every_setting_is_documented(capsys: pytest.CaptureFixture[str]) -> None
         main(["train", "--help"])
     text = capsys.readouterr().out
     for key in KEYS:
-        _, found, after = text.partition(f"--{key} ")
+        _, found, after = text.partition(f"\n  --{key} ")
         assert found, key
         description = " ".join(after.split("\n  --")[0].split())
         assert len(description.rpartition("(type")[0].split()) > 2, f"{key} has no description: {description}"

@@ -1,18 +1,20 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tag2mask.config import PRESETS, HostConfig, OptimiserConfig
+from tag2mask.config import PRESETS, OptimiserConfig
 from tag2mask.data.order import epoch_batches, epoch_order
 from tag2mask.engine import build_optimiser, rate_factor
 from tag2mask.hosts.cam import CamHost
 
 VOC_IMAGES = 10582
+PLAIN = replace(PRESETS["paper"].host, backbone="test_resnet", weights="none", freeze="layer2")
 
 
 def test_poly_against_numbers_by_hand() -> None:
@@ -58,9 +60,8 @@ def test_presets_have_the_momentum_that_the_irn_family_really_uses(preset: str) 
 def test_golden_steps_of_that_optimiser() -> None:
     """From w = 1 with gradient 1, rate 0.1, decay 1e-4: computed by hand."""
     config = OptimiserConfig(kind="sgd", learning_rate=0.1, momentum=1e-4, weight_decay=1e-4)
-    settings = HostConfig(backbone="test_resnet", weights="none", levels=(), freeze="all", neck=0)
-    host = CamHost(settings, 1).double()
-    optimiser = build_optimiser(host, config)
+    host = CamHost(replace(PLAIN, freeze="all"), 1).double()
+    optimiser = build_optimiser(host, config, side=True)
     weight = host.classifier.weight
     torch.nn.init.ones_(weight)
     seen = []
@@ -77,10 +78,10 @@ def test_golden_steps_of_that_optimiser() -> None:
 
 
 def test_backbone_neck_and_classifier_have_their_rates() -> None:
-    settings = HostConfig(backbone="test_resnet", weights="none", levels=(), freeze="layer2", neck=8)
-    host = CamHost(settings, 2)
+    host = CamHost(replace(PLAIN, neck=8), 2)
     config = OptimiserConfig(learning_rate=0.3, backbone_rate=0.02)
-    rates = {id(p): group["lr"] for group in build_optimiser(host, config).param_groups for p in group["params"]}
+    groups = build_optimiser(host, config, side=True).param_groups
+    rates = {id(p): group["lr"] for group in groups for p in group["params"]}
     assert host.neck is not None
     assert {rates[id(p)] for p in host.trained_stages.parameters()} == {0.02}
     assert {rates[id(p)] for p in [*host.neck.parameters(), *host.classifier.parameters()]} == {0.3}

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
-from tag2mask.config import HostConfig
+from tag2mask.config import PRESETS, HostConfig
 from tag2mask.errors import InputError
 from tag2mask.hosts.cam import CamHost, Neck
 
@@ -15,8 +17,8 @@ NO_CHAINS = ("test_vit", "test_vit2", "test_maxvit", "levit_128s", "hrnet_w18_sm
 
 
 def host_of(backbone: str = "test_resnet", classes: int = 3, **settings: object) -> CamHost:
-    options = {"weights": "none", "freeze": "none", "levels": (), "neck": 0, **settings}
-    return CamHost(HostConfig(backbone=backbone, **options), classes).eval()  # type: ignore[arg-type]
+    options = {"weights": "none", "freeze": "none", "dilate": True, **settings}
+    return CamHost(replace(PRESETS["paper"].host, backbone=backbone, **options), classes).eval()  # type: ignore[arg-type]
 
 
 def refusal(**settings: object) -> str:
@@ -32,7 +34,7 @@ def test_features_maps_and_logits_of_any_family(backbone: str, stride: int) -> N
     images = torch.randn(2, 3, 96, 64)
     with torch.no_grad():
         features, maps, logits = host(images)
-    assert features.shape == (2, host.channels, 96 // stride, 64 // stride)
+    assert features.shape == (2, host.classifier.in_channels, 96 // stride, 64 // stride)
     weight = host.classifier.weight[:, :, 0, 0]  # (C, D)
     torch.testing.assert_close(maps, torch.einsum("cd,ndhw->nchw", weight, features), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(logits, maps.flatten(2).mean(2))
@@ -103,7 +105,7 @@ def test_unknown_backbone_suggests_names() -> None:
 
 
 def test_backbone_may_name_its_pretrained_weights() -> None:
-    assert host_of("resnet18.a1_in1k").channels == 512
+    assert host_of("resnet18.a1_in1k").classifier.in_channels == 512
 
 
 def test_unknown_stage_lists_the_stages() -> None:
@@ -129,7 +131,7 @@ def test_gradient_reaches_the_trained_half_alone(freeze: str) -> None:
     host = host_of(freeze=freeze).train()
     host(torch.randn(2, 3, 64, 64)).logits.sum().backward()
     assert all(p.grad is None for p in host.frozen_stages.parameters())
-    trained = [*host.above_classifier(), host.classifier.weight]
+    trained = [*host.trained_stages.parameters(), host.classifier.weight]
     assert all(p.grad is not None for p in trained)
     assert (len(trained) == 1) == (freeze == "all")
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from tag2mask.config import CooccurConfig, DataConfig, HostConfig, RunConfig, ViewsConfig
+from tag2mask.config import PRESETS, CooccurConfig, DataConfig, RunConfig, ViewsConfig
 from tag2mask.data import TaggedImages, open_images
 from tag2mask.errors import InputError
 from tag2mask.hosts.cam import CamHost
@@ -22,7 +22,10 @@ from tag2mask.stages.network import open_inputs, set_up_seed
 
 CPU = torch.device("cpu")
 DATA = DataConfig(cooccur=CooccurConfig(images=7, size=64))
-HOST = HostConfig(backbone="test_efficientnet", weights="none", freeze="blocks.2", levels=("blocks.1", "blocks.3"), neck=8)
+HOST = replace(
+    PRESETS["paper"].host, backbone="test_efficientnet", weights="none", freeze="blocks.2", dilate=True,
+    levels=("blocks.1", "blocks.3"), neck=8,
+)  # fmt: skip
 VIEWS = ViewsConfig(size=64, zoom=1.25)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from tag2mask.config import HostConfig
+from tag2mask.config import PRESETS, HostConfig
 from tag2mask.errors import InputError
 from tag2mask.hosts.backbone import build_stages
 from tag2mask.hosts.cam import CamHost
@@ -19,8 +20,8 @@ with_package = pytest.mark.skipif(importlib.util.find_spec(PACKAGE) is None, rea
 
 
 def config_of(weights: str | Path, backbone: str = "test_resnet", **settings: object) -> HostConfig:
-    options = {"freeze": "none", "levels": (), "neck": 0, **settings}
-    return HostConfig(backbone=backbone, weights=str(weights), **options)  # type: ignore[arg-type]
+    options = {"freeze": "none", "dilate": True, **settings}
+    return replace(PRESETS["paper"].host, backbone=backbone, weights=str(weights), **options)  # type: ignore[arg-type]
 
 
 def refusal(weights: str | Path) -> str:

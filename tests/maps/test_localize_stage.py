@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from tag2mask.cli import main
-from tag2mask.config import CooccurConfig, DataConfig, HostConfig, MapsConfig, RunConfig, ViewsConfig
+from tag2mask.config import PRESETS, CooccurConfig, DataConfig, MapsConfig, RunConfig, ViewsConfig
 from tag2mask.data.masks import open_masks
 from tag2mask.engine import set_up_torch
 from tag2mask.maps.merge import class_activation, localization_maps
@@ -33,7 +33,7 @@ def setup(tmp_path_factory: pytest.TempPathFactory) -> SeedSetup:
     run = tmp_path_factory.mktemp("run")
     config = RunConfig(
         data=DataConfig(cooccur=CooccurConfig(images=12, size=SIZE)),
-        host=HostConfig(backbone="test_efficientnet", weights="none", levels=(), freeze="blocks.2", neck=0),
+        host=replace(PRESETS["paper"].host, backbone="test_efficientnet", weights="none", freeze="blocks.2"),
         views=ViewsConfig(size=128),
     )
     setup = set_up_seed(config, run, 0, set_up_torch(1, "cpu"), Reporter(quiet=True))

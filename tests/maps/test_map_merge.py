@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from tag2mask.config import HostConfig, ViewsConfig
+from tag2mask.config import PRESETS, ViewsConfig
 from tag2mask.data import TaggedImages
 from tag2mask.data.classes import Classes
 from tag2mask.engine import set_up_torch
@@ -33,7 +34,7 @@ def turned_photo(index: int) -> Image.Image:
 def host() -> CamHost:
     set_up_torch(1, "cpu")
     torch.manual_seed(0)
-    config = HostConfig(backbone="test_resnet", weights="none", levels=(), freeze="layer2", neck=0)
+    config = replace(PRESETS["paper"].host, backbone="test_resnet", weights="none", freeze="layer2")
     host = CamHost(config, 3).eval()
     torch.nn.init.normal_(host.classifier.weight)
     return host

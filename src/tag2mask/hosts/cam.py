@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -17,14 +17,16 @@ from tag2mask.hosts.backbone import build_stages, stage_key
 class Neck(nn.Module):
     """Levels of different stride -> one feature map at the finest of their strides.
 
-    Each level is standardised by channel, so that none drowns the others. A 1x1 convolution of the upsampled,
+    Each level is divided by its root mean square, so that none drowns the others. A 1x1 convolution of the upsampled,
     concatenated levels equals the sum of one 1x1 convolution for each level, upsampled afterwards: that is what is
     computed, as it costs a fraction.
     """
 
+    level_scale: Tensor
+
     def __init__(self, level_channels: list[int], channels: int, mix: bool) -> None:
         super().__init__()
-        self.standardise = nn.ModuleList(nn.BatchNorm2d(c, affine=False) for c in level_channels)
+        self.register_buffer("level_scale", torch.ones(len(level_channels)))
         self.projections = nn.ModuleList(nn.Conv2d(c, channels, 1, bias=False) for c in level_channels)
         for projection in self.projections.parameters():
             nn.init.normal_(projection, std=sum(level_channels) ** -0.5)
@@ -34,11 +36,16 @@ class Neck(nn.Module):
             layers += [convolution, nn.BatchNorm2d(channels), nn.ReLU()]
         self.layers = nn.Sequential(*layers)
 
+    def measure(self, levels: list[Tensor]) -> None:
+        """Take the levels' scale from a batch, before training."""
+        roots = [level.square().mean().sqrt() for level in levels]
+        self.level_scale.copy_(torch.stack(roots).clamp(min=torch.finfo(torch.float32).tiny))
+
     def forward(self, levels: list[Tensor]) -> Tensor:
         size = max((level.shape[2:] for level in levels), key=lambda s: s[0] * s[1])
         total: Tensor | None = None
-        for standardise, projection, level in zip(self.standardise, self.projections, levels, strict=True):
-            part = projection(standardise(level))  # (N, neck, h, w) at the level's stride
+        for scale, projection, level in zip(self.level_scale, self.projections, levels, strict=True):
+            part = projection(level / scale)  # (N, neck, h, w) at the level's stride
             if part.shape[2:] != size:
                 part = functional.interpolate(part, size, mode="bilinear", align_corners=False)
             total = part if total is None else total + part  # (N, neck, H, W) at the finest stride
@@ -51,22 +58,28 @@ class CamHost(nn.Module):
     ``forward`` is the whole network. ``frozen_part`` and ``trained_part`` are its halves, so that the output of the
     frozen half may be kept for a whole training.
 
+    The main branch is the classic CAM: levels, perhaps a neck, a 1x1 classifier. A side branch over more local levels
+    may join it when the CAM is trained on: it adds to the class maps, starts at zero, and its features are the
+    output's F. Deep features say at every pixel what the whole image shows: there, water near a boat lies with boats.
+
     Args:
-        config: backbone, levels, stride, freezing, neck.
+        config: backbone, levels, stride, freezing, neck, side branch.
         class_count: C.
 
     Attributes:
         mean, std: what inputs in [0, 1] are normalised by, three numbers each.
-        channels: D of the features F.
+        side: the side branch's neck, or None.
     """
 
     def __init__(self, config: HostConfig, class_count: int) -> None:
         super().__init__()
         stages, self.mean, self.std = build_stages(config)
         names = list(stages)
-        wanted = [stage_key(name, stages, "host.levels") for name in config.levels] or names[-1:]
-        self.levels = tuple(sorted(wanted, key=names.index))
-        last = names.index(self.levels[-1])
+        main = [stage_key(name, stages, "host.levels") for name in config.levels] or names[-1:]
+        side = [stage_key(name, stages, "host.side_levels") for name in config.side_levels] if config.side else []
+        self.main_levels = tuple(sorted(main, key=names.index))
+        self.side_levels = tuple(sorted(side, key=names.index))
+        last = max(names.index(name) for name in main + side)
         if config.freeze == "none":
             frozen = 0
         elif config.freeze == "all":
@@ -78,30 +91,37 @@ class CamHost(nn.Module):
         self.frozen_stages = nn.ModuleDict({name: stages[name] for name in names[:frozen]})
         self.trained_stages = nn.ModuleDict({name: stages[name] for name in names[frozen : last + 1]})
         self.frozen_stages.requires_grad_(False)
-        self.to(memory_format=torch.channels_last)  # twice as fast on CPUs, and what GPUs' tensor cores want
         channels = self._level_channels()
-        self.neck = Neck(channels, config.neck, config.neck_mix) if config.neck else None
-        self.channels = config.neck or channels[-1]
-        self.classifier = nn.Conv2d(self.channels, class_count, 1, bias=False)
+        main_channels = [channels[name] for name in self.main_levels]
+        self.neck = Neck(main_channels, config.neck, config.neck_mix) if config.neck else None
+        self.classifier = nn.Conv2d(config.neck or main_channels[-1], class_count, 1, bias=False)
         nn.init.normal_(self.classifier.weight, std=0.01)
+        self.side = self.side_classifier = None
+        if self.side_levels:
+            self.side = Neck([channels[name] for name in self.side_levels], config.side, mix=False)
+            self.side_classifier = nn.Conv2d(config.side, class_count, 1, bias=False)
+            nn.init.zeros_(self.side_classifier.weight)
+        self.to(memory_format=torch.channels_last)  # twice as fast on CPUs, and what GPUs' tensor cores want
 
     @torch.no_grad()
-    def _level_channels(self) -> list[int]:
+    def _level_channels(self) -> dict[str, int]:
         self.eval()
-        x, levels = self._run(self.frozen_stages, torch.zeros(1, 3, 64, 64), [])
-        _, levels = self._run(self.trained_stages, x, levels)
-        if any(level.dim() != 4 for level in levels):
+        levels: dict[str, Tensor] = {}
+        x = self._run(self.frozen_stages, torch.zeros(1, 3, 64, 64), levels)
+        self._run(self.trained_stages, x, levels)
+        if any(level.dim() != 4 for level in levels.values()):
             raise InputError(
                 "host.backbone gives features that are not maps (N, D, H, W); choose a convolutional one."
             )
-        return [level.shape[1] for level in levels]
+        return {name: level.shape[1] for name, level in levels.items()}
 
-    def _run(self, stages: nn.ModuleDict, x: Tensor, levels: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    def _run(self, stages: nn.ModuleDict, x: Tensor, levels: dict[str, Tensor]) -> Tensor:
+        """Run the stages on ``x`` and put the outputs that are used into ``levels``."""
         for name, stage in stages.items():
             x = stage(x)
-            if name in self.levels:
-                levels = [*levels, x]
-        return x, levels
+            if name in self.main_levels or name in self.side_levels:
+                levels[name] = x
+        return x
 
     def train(self, mode: bool = True) -> CamHost:
         """Training mode, in which the frozen half stays as it is: its batch norms keep their statistics."""
@@ -110,36 +130,91 @@ class CamHost(nn.Module):
         return self
 
     def freeze_batch_norm(self, neck: bool) -> None:
-        """Use and keep the running statistics of the backbone's batch norms, and of the neck's if ``neck``.
+        """Use and keep the running statistics of the batch norms of the backbone and the side branch.
 
-        Their affine parameters still learn. Undone by ``train()``.
+        Of the main branch's neck as well if ``neck``. Affine parameters still learn. Undone by ``train()``.
         """
-        for part in (self.trained_stages, self.neck if neck else None):
+        for part in (self.trained_stages, self.side, self.neck if neck else None):
             for module in part.modules() if part is not None else ():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
 
-    def above_classifier(self) -> Iterator[nn.Parameter]:
-        """Trained parameters of the backbone (the neck is new, and learns at the classifier's rate)."""
-        return self.trained_stages.parameters()
+    def backbone_parameters(self) -> list[nn.Parameter]:
+        """Trained parameters of the backbone."""
+        return list(self.trained_stages.parameters())
+
+    def main_parameters(self) -> list[nn.Parameter]:
+        """Parameters of the main branch's neck and classifier."""
+        return [*(self.neck.parameters() if self.neck is not None else ()), *self.classifier.parameters()]
+
+    def side_parameters(self) -> list[nn.Parameter]:
+        """Parameters of the side branch; none without one."""
+        if self.side is None or self.side_classifier is None:
+            return []
+        return [*self.side.parameters(), *self.side_classifier.parameters()]
+
+    def classifier_parameters(self) -> list[nn.Parameter]:
+        """Weights of the 1x1 classifiers."""
+        side = [] if self.side_classifier is None else list(self.side_classifier.parameters())
+        return [*self.classifier.parameters(), *side]
+
+    @torch.no_grad()
+    def measure_scales(self, frozen: list[Tensor]) -> None:
+        """Give the necks the scale of their levels, from one large batch, before training."""
+        self.eval()
+        levels = self._levels(frozen)
+        for neck, names in ((self.neck, self.main_levels), (self.side, self.side_levels)):
+            if neck is not None:
+                neck.measure([levels[name] for name in names])
+
+    @torch.no_grad()
+    def measure_side(self, batches: Iterable[list[Tensor]]) -> None:
+        """Give the side branch's batch norms the statistics of a data set, with its weights as they are."""
+        if self.side is None:
+            return
+        norms = [m for m in self.side.modules() if isinstance(m, nn.BatchNorm2d)]
+        momentum = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # the plain average over all batches
+        self.side.train()
+        for frozen in batches:
+            self.trained_part(frozen)
+        self.side.eval()
+        for norm, value in zip(norms, momentum, strict=True):
+            norm.momentum = value
 
     @torch.no_grad()
     def frozen_part(self, images: Tensor) -> list[Tensor]:
         """Normalised images (N, 3, H, W) -> frozen levels, and last what the trained stages start from, if any."""
-        x, levels = self._run(self.frozen_stages, images.contiguous(memory_format=torch.channels_last), [])
-        return [*levels, x] if len(self.trained_stages) else levels
+        levels: dict[str, Tensor] = {}
+        x = self._run(self.frozen_stages, images.contiguous(memory_format=torch.channels_last), levels)
+        return [*levels.values(), x] if len(self.trained_stages) else list(levels.values())
 
-    def trained_part(self, frozen: list[Tensor]) -> HostOutput:
-        """The frozen half's output -> features (N, D, H, W), class maps (N, C, H, W), logits (N, C)."""
-        frozen = [level.contiguous(memory_format=torch.channels_last) for level in frozen]
-        if len(self.trained_stages):
-            *levels, x = frozen
-            _, levels = self._run(self.trained_stages, x, levels)
-        else:
-            levels = frozen
-        features = self.neck(levels) if self.neck is not None else levels[-1]  # (N, D, H, W)
+    def trained_part(self, frozen: list[Tensor], side: bool = True) -> HostOutput:
+        """The frozen half's output -> features (N, D, H, W), class maps (N, C, H, W), logits (N, C).
+
+        ``side=False`` leaves the side branch out, as while the classifier is trained.
+        """
+        levels = self._levels(frozen)
+        main = [levels[name] for name in self.main_levels]
+        features = self.neck(main) if self.neck is not None else main[-1]  # (N, D, H, W)
         maps = self.classifier(features)  # (N, C, H, W)
+        if side and self.side is not None and self.side_classifier is not None:
+            features = self.side([levels[name] for name in self.side_levels])  # (N, D, H, W) at the side's stride
+            if maps.shape[2:] != features.shape[2:]:
+                maps = functional.interpolate(maps, features.shape[2:], mode="bilinear", align_corners=False)
+            maps = maps + self.side_classifier(features)  # (N, C, H, W)
         return HostOutput(features, maps, maps.mean(dim=(2, 3)))  # logits: (N, C)
+
+    def _levels(self, frozen: list[Tensor]) -> dict[str, Tensor]:
+        """All levels by name, from the frozen half's output."""
+        frozen = [level.contiguous(memory_format=torch.channels_last) for level in frozen]
+        names = [n for n in self.frozen_stages if n in self.main_levels or n in self.side_levels]
+        levels = dict(zip(names, frozen, strict=False))
+        if len(self.trained_stages):
+            self._run(self.trained_stages, frozen[-1], levels)
+        return levels
 
     def forward(self, images: Tensor) -> HostOutput:
         return self.trained_part(self.frozen_part(images))

@@ -105,7 +105,8 @@ class CachedInputs(PhotoInputs):
 
 def cache_key(host_config: HostConfig, views: ViewsConfig, images: TaggedImages, version: str) -> str:
     """Name of the cache of these images under this frozen half; anything that changes its content changes the name."""
-    backbone = {k: v for k, v in asdict(host_config).items() if k != "neck"}
+    backbone = {k: v for k, v in asdict(host_config).items() if k not in ("neck", "neck_mix")}
+    backbone["side"] = bool(host_config.side)
     content = json.dumps([backbone, views.size, list(images.ids), version], default=str)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 

@@ -24,7 +24,7 @@ from tag2mask.report.pictures import (
     regions_uri,
 )
 from tag2mask.runs import method_folder, read_json
-from tag2mask.score import LEVELS, otsu
+from tag2mask.score import LEVELS, minimum_cross_entropy
 from tag2mask.stages.evidence import NOT_SUPPRESSED
 from tag2mask.stages.localize import map_path
 from tag2mask.stages.table import TITLES
@@ -148,7 +148,7 @@ def build_gallery(
 
 
 def map_level(method: str, seed: int, stored: list[StoredMaps], figures: Figures | None) -> int:
-    """Threshold level under gtfree: that of the figures, or Otsu's over the maps at hand."""
+    """Threshold level under gtfree: that of the figures, or the same rule over the maps at hand."""
     if figures is not None:
         scored = figures.details["by_seed"].get(str(seed), {}).get(method)
         if scored is not None:
@@ -157,7 +157,7 @@ def map_level(method: str, seed: int, stored: list[StoredMaps], figures: Figures
     for image in stored:
         if len(image.classes):
             histogram += np.bincount(image.maps.max(axis=0).ravel(), minlength=LEVELS)
-    return otsu(histogram)
+    return minimum_cross_entropy(histogram)
 
 
 def build_entry(

@@ -4,7 +4,14 @@ from tag2mask.score.bootstrap import PairedDifference, paired_bootstrap
 from tag2mask.score.histograms import IGNORE, LEVELS, ImageCounts, ScoreHistograms
 from tag2mask.score.metrics import LevelCounts, Scores, counts_by_level, miou_by_level, scores
 from tag2mask.score.tags import absent_probability, bce, mean_average_precision
-from tag2mask.score.thresholds import NEEDS_MASKS, PROTOCOLS, ThresholdProtocol, choose_level, level_of, otsu
+from tag2mask.score.thresholds import (
+    NEEDS_MASKS,
+    PROTOCOLS,
+    ThresholdProtocol,
+    choose_level,
+    level_of,
+    minimum_cross_entropy,
+)
 
 __all__ = [
     "IGNORE",
@@ -23,8 +30,8 @@ __all__ = [
     "counts_by_level",
     "level_of",
     "mean_average_precision",
+    "minimum_cross_entropy",
     "miou_by_level",
-    "otsu",
     "paired_bootstrap",
     "scores",
 ]

@@ -20,7 +20,7 @@ import numpy as np
 
 from tag2mask.errors import InputError
 from tag2mask.score.histograms import LEVELS, Counts, ScoreHistograms
-from tag2mask.score.metrics import counts_by_level, miou_by_level
+from tag2mask.score.metrics import Floats, counts_by_level, miou_by_level
 
 ThresholdProtocol = Literal["gtfree", "fixed", "matched", "oracle"]
 PROTOCOLS: tuple[ThresholdProtocol, ...] = get_args(ThresholdProtocol)
@@ -30,25 +30,32 @@ FIXED = 0.30
 """Share of a map's maximum."""
 
 
-def otsu(map_levels: Counts) -> int:
-    """Level 1..255 that parts a (256,) histogram of map values into its two groups.
+def minimum_cross_entropy(map_levels: Counts) -> int:
+    """Level 1..255 at which two flat groups come nearest to a (256,) histogram of map values, in cross-entropy.
 
-    N. Otsu, "A threshold selection method from gray-level histograms", IEEE Trans. SMC 9(1), 1979, Eq. 14:
-    the variance between values below the level and values from the level on is largest. Levels with no pixel
-    between them are equally good; the middle one is taken. A histogram with fewer than two values has no
-    groups: then it is the level of ``FIXED``.
+    C. H. Li and C. K. Lee, "Minimum cross entropy thresholding", Pattern Recognition 26(4), 1993: each group is
+    replaced by its mean, and the level is the one that loses least, sum v log(v / mean). Localization maps are mostly
+    near 0 with a few bright peaks; on such, this rule goes low enough to keep an object whose map has one brighter
+    spot, where Otsu's (least squares) cuts it off. Levels with no pixel between them are equally good; the middle one
+    is taken. A histogram with fewer than two values has no groups: then it is the level of ``FIXED``.
     """
     pixels = np.asarray(map_levels, np.float64)
     if np.count_nonzero(pixels) < 2:
         return level_of(FIXED)
     first, last = np.flatnonzero(pixels)[[0, -1]]
     levels = np.arange(first + 1, last + 1)  # those with pixels on both sides
-    sums = pixels * np.arange(LEVELS)
-    below, sum_below = pixels.cumsum()[levels - 1], sums.cumsum()[levels - 1]
-    above, sum_above = pixels.sum() - below, sums.sum() - sum_below
-    variance = below * above * (sum_above / above - sum_below / below) ** 2  # but for a constant factor
-    best = levels[variance == variance.max()]
+    shares = pixels / pixels.sum()
+    count, total = shares.cumsum()[levels - 1], (shares * np.arange(LEVELS)).cumsum()[levels - 1]
+    kept = sum_times_log_mean(total, count) + sum_times_log_mean(
+        (shares * np.arange(LEVELS)).sum() - total, 1 - count
+    )
+    best = levels[kept >= kept.max() - 1e-12 * abs(kept.max())]
     return int(best[(len(best) - 1) // 2])
+
+
+def sum_times_log_mean(total: Floats, count: Floats) -> Floats:
+    """total * log(total / count), 0 where the total is 0; the part of the cross-entropy that a group keeps."""
+    return total * np.log(np.where(total > 0, total, 1.0) / np.where(total > 0, count, 1.0))
 
 
 def choose_level(
@@ -56,7 +63,7 @@ def choose_level(
     protocol: ThresholdProtocol,
     *,
     fixed: float = FIXED,
-    rule: Callable[[Counts], int] = otsu,
+    rule: Callable[[Counts], int] = minimum_cross_entropy,
 ) -> int:
     """Threshold level 1..255 of a set.
 

@@ -24,7 +24,7 @@ def train_classifier(config: RunConfig, setup: SeedSetup, run: Path, report: Rep
     with report.task(f"seed {setup.seed}: classifier (CAM)") as step:
         fit(
             setup.host, setup.inputs, setup.images.labels, config.classify, CLASSIFIER_ALONE, setup.superclasses,
-            setup.seed, folder, step, resume,
+            setup.seed, folder, step, resume, side=False,
         )  # fmt: skip
 
 
