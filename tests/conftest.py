@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,14 @@ def draw_photo(size: tuple[int, int], present: Sequence[int], seed: int) -> tupl
         ImageDraw.Draw(picture).ellipse(box, fill=list(COLOURS.values())[number])
         ImageDraw.Draw(mask).ellipse(box, fill=number + 1)
     return picture, np.asarray(mask)
+
+
+@pytest.fixture(autouse=True)
+def numbers_as_usual() -> Iterator[None]:
+    """The commands make denormal numbers zero for the whole process; other tests want them back."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_flush_denormal(False)
 
 
 @pytest.fixture
@@ -73,9 +81,12 @@ def write_folder(tmp_path: Path) -> WriteFolder:
 @pytest.fixture(scope="session")
 def tiny() -> list[str]:
     """Settings of a training that takes half a second and has class maps, prototypes and suppressed pixels."""
-    plain = replace(PRESETS["paper"].host, backbone="test_efficientnet", weights="none", freeze="blocks.3", dilate=True)
+    host = replace(
+        PRESETS["paper"].host, backbone="test_efficientnet", weights="none", freeze="blocks.3", dilate=True,
+        side=8, side_levels=("blocks.2", "blocks.4"),
+    )  # fmt: skip
     return [
-        *(f"--host.{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in asdict(plain).items()),
+        *(f"--host.{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in asdict(host).items()),
         "--views.size", "64", "--threads", "1", "--quiet",
         "--classify.epochs", "2", "--classify.batch_size", "4", "--classify.learning_rate", "2",
         "--rectify.epochs", "3", "--rectify.batch_size", "4", "--rectify.learning_rate", "0.1",

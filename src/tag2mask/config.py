@@ -111,14 +111,12 @@ class HostConfig:
     side: int = 128
     """Channels of a side branch that joins when the CAM is trained on; 0 for none. It is a neck over side_levels, adds
     to the class maps, starts at zero, and FPR measures its distances there."""
-    side_levels: tuple[str, ...] = ("blocks.4", "blocks.6")
-    """Stages that the side branch sees: more local than the last one."""
+    side_levels: tuple[str, ...] = ()
+    """Stages that the side branch sees, more local than the last one. Default: the last two feature levels that timm
+    lists for the backbone (blocks.4 and blocks.6 of an EfficientNet-Lite, layer3 and layer4 of a ResNet)."""
 
     def __post_init__(self) -> None:
         require(self.side >= 0, "host.side", self.side, "0 (no side branch) or a number of channels")
-        require(
-            self.side == 0 or bool(self.side_levels), "host.side_levels", self.side_levels, "stages, or host.side 0"
-        )
         require(self.neck >= 0, "host.neck", self.neck, "0 (no neck) or a number of channels")
         require(
             self.neck > 0 or len(self.levels) <= 1, "host.levels", self.levels, "one level, as host.neck is 0"

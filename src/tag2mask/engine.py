@@ -111,7 +111,7 @@ def fit(
     bare: list[int] = []
     steps_per_epoch = max(1, len(labels) // config.batch_size)
     steps = steps_per_epoch * config.epochs
-    if not side and start == 0:
+    if not side and start == 0 and (host.neck is not None or host.side is not None):
         host.measure_scales(inputs.training(np.arange(min(len(labels), IMAGES_FOR_SCALES)), seed, 0))
     for epoch in range(start, config.epochs):
         if fpr.needs_prototypes() and (epoch % fpr.collect_every == 0 or prototypes is None):

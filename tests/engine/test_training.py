@@ -108,7 +108,7 @@ def test_state_and_weights_come_back_as_they_were(images: TaggedImages, tmp_path
 @pytest.mark.parametrize("until", [2, 3])
 def test_resumed_between_two_collections(images: TaggedImages, tmp_path: Path, until: int) -> None:
     """The prototypes of the epochs that are not repeated are read, not collected with later weights."""
-    fpr = FPRConfig(collect_every=2, margin=3.0)
+    fpr = FPRConfig(collect_every=2, region_weight=0.1)
     start = trained(images, tmp_path / "cam").state_dict()
     phase = OptimiserConfig(epochs=5, batch_size=4, learning_rate=2e-3)
 
@@ -131,7 +131,7 @@ def test_resumed_between_two_collections(images: TaggedImages, tmp_path: Path, u
     assert not states_differ(whole.state_dict(), resumed.state_dict())
     lines = [(tmp_path / name / "metrics.jsonl").read_text() for name in ("whole", "cut")]
     assert lines[0] == lines[1]
-    assert json.loads(lines[0].splitlines()[until])["suppressed_share"] > 0, "the prototypes matter after the cut"
+    assert json.loads(lines[0].splitlines()[until])["region"] > 0, "the prototypes matter after the cut"
 
 
 def test_prototypes_survive_the_disk(images: TaggedImages, tmp_path: Path) -> None:

@@ -6,6 +6,6 @@ import pytest
 import torch
 
 
-@pytest.fixture(scope="session", autouse=True)
-def denormal_numbers_are_zero() -> None:
+@pytest.fixture(autouse=True)
+def denormal_numbers_are_zero(numbers_as_usual: None) -> None:
     torch.set_flush_denormal(True)

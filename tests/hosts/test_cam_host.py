@@ -189,17 +189,56 @@ def test_neck_is_a_convolution_of_the_upsampled_concatenated_levels(order: int, 
     torch.manual_seed(0)
     levels = [3 * torch.randn(2, 5, 12, 10) + 1, torch.randn(2, 7, 6, 5), torch.randn(2, 3, 3, 3)][::order]
     neck = Neck([level.shape[1] for level in levels], 4, mix).eval()
+    neck.measure(levels)
     for norm in neck.modules():
         if isinstance(norm, nn.BatchNorm2d):
             norm.running_mean.normal_()
             norm.running_var.uniform_(0.5, 2)
-    upsampled = [
-        functional.interpolate(standardise(level), (12, 10), mode="bilinear", align_corners=False)
-        for standardise, level in zip(neck.standardise, levels, strict=True)
-    ]
+    scaled = [level / level.square().mean().sqrt() for level in levels]
+    upsampled = [functional.interpolate(s, (12, 10), mode="bilinear", align_corners=False) for s in scaled]
     weight = torch.cat([projection.weight for projection in neck.projections], dim=1)  # (4, 15, 1, 1)
-    expected = neck.layers(functional.conv2d(torch.cat(upsampled, 1), weight))
     with torch.no_grad():
+        expected = neck.layers(functional.conv2d(torch.cat(upsampled, 1), weight))
         output = neck(levels)
     assert output.shape == (2, 4, 12, 10) and output.min() == 0 and output.max() > 0
-    torch.testing.assert_close(output, expected.detach(), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(output, expected, atol=1e-5, rtol=1e-5)
+
+
+SIDE = {"side": 8, "side_levels": ("layer2", "layer3")}
+
+
+@pytest.mark.parametrize("freeze", ["none", "layer2", "layer3", "all"])
+def test_side_branch_begins_as_nothing_and_adds_to_the_maps(freeze: str) -> None:
+    torch.manual_seed(0)
+    host = host_of(freeze=freeze, output_stride=32, **SIDE)
+    assert host.side is not None and host.side_classifier is not None
+    frozen = host.frozen_part(torch.randn(2, 3, 64, 96))
+    with torch.no_grad():
+        without, joined = host.trained_part(frozen, side=False), host.trained_part(frozen)
+        assert without.maps.shape[2:] == (2, 3) and joined.maps.shape[2:] == (8, 12)
+        enlarged = functional.interpolate(without.maps, (8, 12), mode="bilinear", align_corners=False)
+        torch.testing.assert_close(joined.maps, enlarged)
+        nn.init.normal_(host.side_classifier.weight)
+        joined = host.trained_part(frozen)
+        assert joined.features.shape == (2, 8, 8, 12) and joined.features.max() > 0
+        weight = host.side_classifier.weight[:, :, 0, 0]  # (C, D)
+        added = torch.einsum("cd,ndhw->nchw", weight, joined.features)
+        torch.testing.assert_close(joined.maps, enlarged + added, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(joined.logits, joined.maps.mean((2, 3)))
+
+
+def test_side_branch_gets_the_statistics_of_the_data() -> None:
+    torch.manual_seed(0)
+    host = host_of(freeze="all", **SIDE)
+    assert host.side is not None
+    batches = [host.frozen_part(3 * torch.randn(4, 3, 64, 64) + 1) for _ in range(3)]
+    host.measure_scales(batches[0])
+    host.measure_side(iter(batches))
+    seen: list[torch.Tensor] = []
+    (norm,) = [m for m in host.side.modules() if isinstance(m, nn.BatchNorm2d)]
+    norm.register_forward_hook(lambda module, given, output: seen.append(given[0]))
+    for frozen in batches:
+        host.trained_part(frozen)
+    assert len(seen) == 3 and not norm.training
+    torch.testing.assert_close(norm.running_mean, torch.stack([x.mean((0, 2, 3)) for x in seen]).mean(0))
+    torch.testing.assert_close(norm.running_var, torch.stack([x.var((0, 2, 3)) for x in seen]).mean(0))

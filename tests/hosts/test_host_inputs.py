@@ -218,7 +218,7 @@ def test_nothing_frozen_or_crops_need_no_cache(images: TaggedImages, tmp_path: P
 
 
 def test_each_seed_and_split_reads_features_of_its_own_scenes(tmp_path: Path) -> None:
-    """All built-in scenes have the same ids, and random weights differ by seed: one cache for two would be silent."""
+    """All built-in scenes have the same ids: one cache for two sets of them would be silent."""
     config = run_config(seeds=(0, 1))
     batch = np.arange(7)
     for seed, split in ((0, ""), (1, ""), (0, "val"), (1, "val"), (0, "")):
@@ -227,6 +227,14 @@ def test_each_seed_and_split_reads_features_of_its_own_scenes(tmp_path: Path) ->
         fresh = PhotoInputs(setup.host, setup.images, VIEWS, CPU)
         assert_near(setup.inputs.plain(batch), fresh.plain(batch))
     assert len(list((tmp_path / "cache").glob("*/manifest.json"))) == 4
+
+
+def test_each_seed_reads_features_of_its_own_network(tmp_path: Path, write_folder: Callable[..., Path]) -> None:
+    config = replace(run_config(), data=DataConfig(kind="folder", root=str(write_folder())))
+    for seed in (0, 1):
+        setup = set_up_seed(config, tmp_path, seed, CPU, Reporter(quiet=True))
+        fresh = PhotoInputs(setup.host, setup.images, VIEWS, CPU)
+        assert_near(setup.inputs.plain(np.arange(5)), fresh.plain(np.arange(5)))
 
 
 def test_two_processes_do_not_fill_one_cache(host: CamHost, images: TaggedImages, tmp_path: Path) -> None:

@@ -67,6 +67,15 @@ def build_stages(config: HostConfig) -> tuple[nn.ModuleDict, tuple[float, ...], 
     return stages, tuple(settings["mean"]), tuple(settings["std"])
 
 
+def deep_levels(backbone: str, stages: nn.ModuleDict) -> tuple[str, ...]:
+    """Names of the last two feature levels that timm lists for a backbone: what a side branch sees unless told."""
+    information: list[dict[str, Any]] = list(timm.create_model(backbone).feature_info)  # type: ignore[arg-type]
+    listed = [str(level["module"]).replace(".", "_") for level in information]
+    chain = list(stages)
+    ends = [next((k for k in reversed(chain) if k == name or k.startswith(f"{name}_")), "") for name in listed]
+    return tuple(name for name in ends if name)[-2:] or (chain[-1],)
+
+
 def stage_key(name: str, stages: nn.ModuleDict, setting: str) -> str:
     """The key of the stage that the user names; of a group such as ``layer2`` its last stage."""
     wanted = name.replace(".", "_")

@@ -11,7 +11,7 @@ from torch.nn import functional
 from tag2mask.config import HostConfig
 from tag2mask.errors import InputError
 from tag2mask.hosts import HostOutput
-from tag2mask.hosts.backbone import build_stages, stage_key
+from tag2mask.hosts.backbone import build_stages, deep_levels, stage_key
 
 
 class Neck(nn.Module):
@@ -71,12 +71,18 @@ class CamHost(nn.Module):
         side: the side branch's neck, or None.
     """
 
+    feature_scale: Tensor
+
     def __init__(self, config: HostConfig, class_count: int) -> None:
         super().__init__()
         stages, self.mean, self.std = build_stages(config)
         names = list(stages)
         main = [stage_key(name, stages, "host.levels") for name in config.levels] or names[-1:]
-        side = [stage_key(name, stages, "host.side_levels") for name in config.side_levels] if config.side else []
+        side = [stage_key(name, stages, "host.side_levels") for name in config.side_levels]
+        if config.side == 0:
+            side = []
+        elif not side:
+            side = list(deep_levels(config.backbone, stages))
         self.main_levels = tuple(sorted(main, key=names.index))
         self.side_levels = tuple(sorted(side, key=names.index))
         last = max(names.index(name) for name in main + side)
@@ -94,6 +100,8 @@ class CamHost(nn.Module):
         channels = self._level_channels()
         main_channels = [channels[name] for name in self.main_levels]
         self.neck = Neck(main_channels, config.neck, config.neck_mix) if config.neck else None
+        # A bare level is divided by its scale as well, so that one learning rate fits every backbone.
+        self.register_buffer("feature_scale", torch.ones(()))
         self.classifier = nn.Conv2d(config.neck or main_channels[-1], class_count, 1, bias=False)
         nn.init.normal_(self.classifier.weight, std=0.01)
         self.side = self.side_classifier = None
@@ -160,9 +168,11 @@ class CamHost(nn.Module):
 
     @torch.no_grad()
     def measure_scales(self, frozen: list[Tensor]) -> None:
-        """Give the necks the scale of their levels, from one large batch, before training."""
+        """Measure the scale (root mean square) of the levels in one large batch, before training."""
         self.eval()
         levels = self._levels(frozen)
+        if self.neck is None and not len(self.trained_stages):
+            self.feature_scale.copy_(levels[self.main_levels[-1]].square().mean().sqrt().clamp(min=1e-12))
         for neck, names in ((self.neck, self.main_levels), (self.side, self.side_levels)):
             if neck is not None:
                 neck.measure([levels[name] for name in names])
@@ -198,7 +208,7 @@ class CamHost(nn.Module):
         """
         levels = self._levels(frozen)
         main = [levels[name] for name in self.main_levels]
-        features = self.neck(main) if self.neck is not None else main[-1]  # (N, D, H, W)
+        features = self.neck(main) if self.neck is not None else main[-1] / self.feature_scale  # (N, D, H, W)
         maps = self.classifier(features)  # (N, C, H, W)
         if side and self.side is not None and self.side_classifier is not None:
             features = self.side([levels[name] for name in self.side_levels])  # (N, D, H, W) at the side's stride
