@@ -13,7 +13,7 @@ from tag2mask.hosts.inputs import PhotoInputs
 
 BAR = 1.10
 DESCRIPTION = "collecting prototypes (default settings) / the forward passes over the same images"
-ROUNDS = 9
+ROUNDS = 4
 
 
 def measure() -> float:

@@ -16,7 +16,7 @@ from tag2mask.stages.network import SeedSetup
 
 BAR = 1.15
 DESCRIPTION = "one training step with FPR / the same step with BCE alone (default settings, prototypes given)"
-ROUNDS = 15
+ROUNDS = 20
 
 
 def step_seconds(

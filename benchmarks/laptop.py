@@ -13,14 +13,14 @@ from tag2mask.config import PRESETS, CooccurConfig, DataConfig, RunConfig
 from tag2mask.progress import Reporter
 from tag2mask.stages.network import SeedSetup, set_up_seed
 
-IMAGES = 128
+IMAGES = 64
 
 
 def laptop(folder: str) -> tuple[RunConfig, SeedSetup]:
-    """Settings and network of ``tag2mask demo``, with its frozen features cached in ``folder``."""
+    """The default settings of ``tag2mask train`` and their network, with its frozen features cached in ``folder``."""
     torch.set_num_threads(1)  # two threads on a machine that does something else measure that something else
     torch.set_flush_denormal(True)
-    config = PRESETS["demo"]
+    config = PRESETS["laptop"]
     config = replace(config, data=DataConfig(cooccur=CooccurConfig(images=IMAGES)))
     setup = set_up_seed(config, Path(folder), 0, torch.device("cpu"), Reporter(quiet=True))
     return config, setup

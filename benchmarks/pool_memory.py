@@ -23,7 +23,7 @@ def fill(images: int) -> None:
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(0)
     config = FPRConfig()
-    pools = PrototypePools(CLASSES, CHANNELS, config.positive_capacity, config.prototypes * config.refill)
+    pools = PrototypePools(CLASSES, CHANNELS, config.positive_capacity, config.negatives * config.refill)
     for start in range(0, images, BATCH):
         regions = torch.rand(BATCH, CLASSES, CHANNELS, generator=generator)
         labels = torch.rand(BATCH, CLASSES, generator=generator) < 0.08
@@ -51,7 +51,7 @@ def measure() -> float:
     from tag2mask.fpr import PrototypePools
 
     config = FPRConfig()
-    pools = PrototypePools(CLASSES, CHANNELS, config.positive_capacity, config.prototypes)
+    pools = PrototypePools(CLASSES, CHANNELS, config.positive_capacity, config.negatives * config.refill)
     own = sum(t.numel() * t.element_size() for p in (pools.positive, pools.negative) for t in vars(p).values()
               if isinstance(t, torch.Tensor))  # fmt: skip
     large, small = (max(0, peak_bytes(images) - bare) + own for images in (100_000, 1_000))

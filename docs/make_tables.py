@@ -35,10 +35,11 @@ def methods_table(summary: dict[str, Any]) -> list[str]:
     return lines
 
 
-def class_means(details: dict[str, Any], method: str, field: str) -> list[float]:
+def class_means(details: dict[str, Any], method: str, field: str) -> list[float | None]:
     """A field by class at matched area, averaged over seeds."""
     seeds = [details["by_seed"][seed][method]["matched"][field] for seed in details["by_seed"]]
-    return [sum(value or 0.0 for value in values) / len(values) for values in zip(*seeds, strict=True)]
+    known = [[value for value in values if value is not None] for values in zip(*seeds, strict=True)]
+    return [sum(values) / len(values) if values else None for values in known]
 
 
 def fdr_table(details: dict[str, Any]) -> list[str]:
@@ -47,7 +48,8 @@ def fdr_table(details: dict[str, Any]) -> list[str]:
     lines = ["| FDR, matched* | " + " | ".join(details["classes"]) + " |", "|---|" + "---|" * len(details["classes"])]
     for method in methods:
         values = class_means(details, method, "class_fdr")
-        lines.append(f"| {TITLES[method]} | " + " | ".join(f"{value:.0f}" for value in values) + " |")
+        cells = ["-" if value is None else f"{value:.0f}" for value in values]
+        lines.append(f"| {TITLES[method]} | " + " | ".join(cells) + " |")
     return lines
 
 

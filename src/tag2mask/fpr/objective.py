@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from tag2mask.config import FPRConfig
@@ -123,7 +123,7 @@ def collect_prototypes(
     """One pass over the training images: regions into the pools, pools into prototypes (section 3.2.1).
 
     Args:
-        network: images -> (features F, class maps M, logits). Put it into eval mode first.
+        network: images -> (features F, class maps M, logits). A module runs in eval mode and gets its mode back.
         batches: (input of the network, labels (N, C), image numbers (N,) int64); the numbers must not repeat.
         config: switches.
         superclasses: a number for each class; used when ``config.superclass_trim`` is set.
@@ -136,8 +136,12 @@ def collect_prototypes(
         ValueError: when ``batches`` is empty.
     """
     pools: PrototypePools | None = None
+    training = isinstance(network, nn.Module) and network.training
+    if isinstance(network, nn.Module):
+        network.eval()  # the pass must not move batch norm statistics
     for images, labels, numbers in batches:
         features, maps, logits = network(images)
+        labels, numbers = labels.to(features.device), numbers.to(features.device)
         if pools is None:
             candidates = config.negatives * config.refill
             pools = PrototypePools(
@@ -149,6 +153,8 @@ def collect_prototypes(
             core = region_features(features, activated_pixels(maps, config.positive_theta, config.collect_epsilon))
         confidence = logits if config.rank_by == "logit" else maps.amax(dim=(2, 3))
         pools.add(regions, area, confidence, labels, numbers, core)
+    if isinstance(network, nn.Module):
+        network.train(training)
     if pools is None:
         raise ValueError("no batch to collect prototypes from; give at least one image")
     return build_prototypes(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from tag2mask.fpr.pools import NO_SOURCE, PrototypePools
@@ -102,7 +103,8 @@ def cluster(regions: Tensor, count: int, seed: int, restarts: int) -> tuple[Tens
     """k-means centroids (k, D) and cluster shares (k,) of regions (R, D); k = min(count, distinct regions)."""
     points = regions.cpu().double().numpy()
     k = min(count, len(np.unique(points, axis=0)))
-    kmeans = KMeans(n_clusters=k, n_init=restarts, max_iter=10, random_state=seed).fit(points)
+    with threadpool_limits(1):  # sums over threads come in no fixed order
+        kmeans = KMeans(n_clusters=k, n_init=restarts, max_iter=10, random_state=seed).fit(points)
     shares = np.bincount(kmeans.labels_, minlength=k) / len(points)
     centroids = torch.from_numpy(kmeans.cluster_centers_).to(regions)
     return centroids, torch.from_numpy(shares).to(regions)

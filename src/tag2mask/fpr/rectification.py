@@ -14,16 +14,16 @@ def nearest_squared(pixels: Tensor, prototypes: Tensor, valid: Tensor) -> Tensor
     """Squared L2 distance of each pixel to the nearest of its pair's prototypes.
 
     Args:
-        pixels: (P, D, L) features of L pixels.
+        pixels: (P, L, D) features of L pixels.
         prototypes: (P, K, D).
         valid: (P, K); a pair without a valid prototype gets infinity.
 
     Returns:
         (P, L), not negative.
     """
-    own = prototypes.square().sum(dim=2).masked_fill(~valid, torch.inf).unsqueeze(2)  # (P, K, 1)
-    cross = torch.baddbmm(own, prototypes, pixels, alpha=-2.0)  # (P, K, L): |p|^2 - 2 p.f
-    return (cross.amin(dim=1) + pixels.square().sum(dim=1)).clamp(min=0)  # (P, L)
+    own = prototypes.square().sum(dim=2).masked_fill(~valid, torch.inf).unsqueeze(1)  # (P, 1, K)
+    partial = torch.baddbmm(own, pixels, prototypes.transpose(1, 2), alpha=-2.0)  # (P, L, K): |p|^2 - 2 f.p
+    return (partial.amin(dim=2) + pixels.square().sum(dim=2)).clamp(min=0)  # (P, L)
 
 
 @torch.no_grad()
@@ -57,13 +57,13 @@ def suppressed_pixels(
     image, c = (present & usable).nonzero(as_tuple=True)  # P pairs
     if len(image) == 0:
         return suppressed.view(n, classes, height, width)
-    activated = relative_activation(maps, epsilon)[image, c].flatten(1) > theta  # (P, HW)
-    pixels = features.flatten(2)  # (N, D, HW)
+    activated = relative_activation(maps[image, c].unsqueeze(1), epsilon).flatten(1) > theta  # (P, HW)
+    pixels = features.permute(0, 2, 3, 1).flatten(1, 2)  # (N, HW, D)
     positive, negative = prototypes.positive[c].to(features), prototypes.trimmed[c].to(features)  # (P, K, D)
     if cosine:
-        pixels = functional.normalize(pixels, dim=1)
+        pixels = functional.normalize(pixels, dim=2)
         positive, negative = functional.normalize(positive, dim=2), functional.normalize(negative, dim=2)
-    pixels = pixels[image]  # (P, D, HW)
+    pixels = pixels[image]  # (P, HW, D)
     to_positive = nearest_squared(pixels, positive, prototypes.positive_valid[c])  # (P, HW)
     to_negative = nearest_squared(pixels, negative, prototypes.trimmed_valid[c])  # (P, HW)
     suppressed[image, c] = activated & (to_negative < margin**2 * to_positive)

@@ -11,6 +11,7 @@ import numpy as np
 
 from tag2mask.data import TaggedImages
 from tag2mask.data.masks import Masks
+from tag2mask.progress import Step
 from tag2mask.score import (
     NEEDS_MASKS,
     PROTOCOLS,
@@ -64,6 +65,12 @@ class Truth:
         if self._bytes < MASKS_IN_MEMORY:
             self._kept[index] = pair
         return pair
+
+    def size(self, index: int, step: Step) -> tuple[int, int]:
+        """(height, width) of an image; tells ``step`` how many have been read."""
+        step(index + 1, len(self.images))
+        height, width = self[index][0].shape
+        return height, width
 
 
 def score_method(maps: Iterable[ImageMaps], truth: Truth, labels: np.ndarray) -> MethodScores:

@@ -25,7 +25,7 @@ from tag2mask.stages.evaluate import MethodScores, Truth, score_method, summaris
 from tag2mask.stages.evidence import collect_evidence
 from tag2mask.stages.localize import localize, store_maps
 from tag2mask.stages.network import SeedSetup, set_up_seed
-from tag2mask.stages.train import train_classifier, train_method
+from tag2mask.stages.train import train_classifier, train_method, warn_of_tags
 
 GALLERY_IMAGES = 12
 """Images whose maps are kept for the report."""
@@ -38,6 +38,7 @@ def train(config: RunConfig, run: Path, report: Reporter, resume: bool = False) 
         write_settings(config, run, resume)
         for seed in config.seeds:
             setup = set_up_seed(config, run, seed, device, report)
+            warn_of_tags(setup, report)
             train_classifier(config, setup, run, report, resume)
             for method in config.methods:
                 train_method(config, setup, method, run, report, resume)
@@ -62,7 +63,8 @@ def localize_run(run: Path, methods: tuple[str, ...], split: str, report: Report
 def evaluate_run(run: Path, methods: tuple[str, ...], split: str, report: Reporter) -> dict[str, Any]:
     """Score every method of a run against the masks; writes summary.json and details.json, returns the summary.
 
-    Figures of another split go into ``summary.SPLIT.json``.
+    Figures of another split go into ``summary.SPLIT.json``. Figures of some methods alone are returned but not written,
+    as they would take the place of the others'.
     """
     config = read_settings(run)
     device = set_up_torch(config.threads, config.device)
@@ -74,7 +76,8 @@ def evaluate_run(run: Path, methods: tuple[str, ...], split: str, report: Report
         setup = set_up_seed(config, run, seed, device, report, split)
         masks = require_masks(setup)
         truth = Truth(masks, setup.images)
-        sizes = [truth[i][0].shape for i in range(len(setup.images))]
+        with report.task(f"seed {seed}: masks") as step:
+            sizes = [truth.size(i, step) for i in range(len(setup.images))]
         names, contexts = setup.images.classes.names, masks.contexts.names if masks.contexts else ()
         results[seed] = {}
         for method in chosen_methods(config, methods):
@@ -85,6 +88,8 @@ def evaluate_run(run: Path, methods: tuple[str, ...], split: str, report: Report
     other = split and split != config.data.split
     seconds = time.monotonic() - start
     summary, details = summarise(results, seconds, split or config.data.split, names, contexts)
+    if methods:
+        return summary
     suffix = f".{split}" if other else ""
     write_json(run / f"summary{suffix}.json", summary)
     write_json(run / f"details{suffix}.json", details)
@@ -98,11 +103,14 @@ def prepare_report(run: Path, report: Reporter) -> None:
     setup = set_up_seed(config, run, config.seeds[0], device, report)
     chosen = gallery(setup.images.labels)
     for method in chosen_methods(config, ()):
+        if not (method_folder(run, setup.seed, method) / "weights.safetensors").is_file():
+            report.warn(f"{method} is not trained yet; the report goes without it.")
+            continue
         load_weights(method_folder(run, setup.seed, method) / "weights.safetensors", setup.host)
         with report.task(f"pictures of {method}") as step:
             store_maps(setup, config.maps, method_folder(run, setup.seed, method) / "gallery", step, chosen)
     load_weights(method_folder(run, setup.seed, "cam") / "weights.safetensors", setup.host)
-    collect_evidence(config, setup, run)
+    collect_evidence(config, setup, run, report)
     write_json(run / "gallery.json", {"seed": setup.seed, "images": [int(i) for i in chosen]})
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from tag2mask.config import FPRConfig, RunConfig, method_config
 from tag2mask.engine import fit, load_weights
 from tag2mask.errors import InputError
@@ -13,6 +15,17 @@ from tag2mask.runs import method_folder
 from tag2mask.stages.network import SeedSetup
 
 CLASSIFIER_ALONE = FPRConfig(region_weight=0.0, pixel_weight=0.0)
+
+
+def warn_of_tags(setup: SeedSetup, report: Reporter) -> None:
+    """Name the classes that no tag teaches, and those that have no image to take negatives from."""
+    names, labels = setup.images.classes.names, setup.images.labels
+    never = [name for name, present in zip(names, np.any(labels, axis=0).tolist(), strict=True) if not present]
+    always = [name for name, present in zip(names, np.all(labels, axis=0).tolist(), strict=True) if present]
+    if never:
+        report.warn(f"no photo is tagged {', '.join(never)}: nothing can be learnt of it.")
+    if always:
+        report.warn(f"every photo is tagged {', '.join(always)}: without a photo that lacks it there are no negatives.")
 
 
 def train_classifier(config: RunConfig, setup: SeedSetup, run: Path, report: Reporter, resume: bool) -> None:
@@ -56,10 +69,9 @@ def train_method(
 
 def finished(folder: Path, resume: bool) -> bool:
     """Whether there are final weights to go on from; without --resume that is an error, so nothing is lost."""
-    if not (folder / "weights.safetensors").is_file():
-        return False
-    if not resume:
+    done = (folder / "weights.safetensors").is_file()
+    if not resume and (done or (folder / "state.safetensors").is_file()):
         raise InputError(
-            f"{folder} holds a finished training; add --resume to go on from it, or choose another --out."
+            f"{folder} holds a training already; add --resume to go on from it, or choose another --out."
         )
-    return True
+    return done
