@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from benchmarks.laptop import batches, laptop, temporary_folder
-from tag2mask.config import FPRConfig, RunConfig, method_config
+from tag2mask.config import FPRConfig, RunConfig
 from tag2mask.engine import build_optimiser, collect
 from tag2mask.fpr import Prototypes, fpr_loss
+from tag2mask.presets import method_config
 from tag2mask.stages.network import SeedSetup
 
 BAR = 1.15

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tag2mask.config import PRESETS, CooccurConfig, DataConfig, RunConfig
+from tag2mask.config import CooccurConfig, DataConfig, RunConfig
+from tag2mask.presets import PRESETS
 from tag2mask.progress import Reporter
 from tag2mask.stages.network import SeedSetup, set_up_seed
 

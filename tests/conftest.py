@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from tag2mask.config import PRESETS
+from tag2mask.presets import PRESETS
 
 WriteFolder = Callable[..., Path]
 RunCommand = Callable[..., subprocess.CompletedProcess[str]]

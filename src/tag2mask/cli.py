@@ -217,12 +217,13 @@ def method_names(text: str) -> tuple[str, ...]:
     return tuple(name for name in text.split(",") if name)
 
 
-@command("write the localization maps of every image")
+@command("write the localization maps and masks of every image")
 def localize(arguments: list[str]) -> int:
-    """Localization maps, compressed, one file for each image."""
+    """Localization maps, one compressed file for each image, and masks, one palette PNG for each."""
     values = run_parser(
         "localize",
-        "Write localization maps for the tagged classes of every image. Images that have maps are left alone.",
+        "Write localization maps for the tagged classes of each image, and masks from them: palette PNGs, "
+        "0 background, 1 the first class, at a threshold that the maps alone decide. Maps that exist are left alone.",
     ).parse_args(arguments)
     from tag2mask.progress import Reporter
     from tag2mask.stages import pipeline
@@ -230,8 +231,8 @@ def localize(arguments: list[str]) -> int:
     folders = pipeline.localize_run(
         Path(values.run), method_names(values.methods), values.split, Reporter(values.quiet)
     )
-    for folder in folders:
-        print(folder)
+    for maps, masks, threshold in folders:
+        print(f"maps {maps}   masks {masks} (threshold {threshold:.2f}, by the maps alone)")
     return 0
 
 

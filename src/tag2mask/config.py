@@ -6,7 +6,7 @@ nothing heavy, so that ``--help`` is instant.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 from tag2mask.errors import InputError
@@ -282,45 +282,6 @@ class FPRConfig:
         return self.region_weight > 0 or (self.pixel_weight > 0 and self.pixel_select == "prototypes")
 
 
-PAPER = FPRConfig(
-    positive_theta=0.1, negatives=10, region_weight=0.12, pixel_weight=15e-5, pixel_weight_unit="literal",
-    pixel_form="mean", margin=1.0, superclass_trim=True, temperature=13.0, temperature_unit="literal",
-    region_average="image", pixel_average="image", kmeans_restarts=10, positive_capacity=4500,
-)  # fmt: skip
-"""Equations 1 to 9 and section 4.1 to the letter."""
-
-AUTHORS = replace(
-    PAPER, distance="rms", distance_offset=0.1, region_average="pairs", pixel_average="batch",
-    singleton_superclass="skip", collect_scales=(1.0, 0.5, 1.5, 2.0), collect_flip=True,
-    collect_epsilon=1e-5, region_epsilon=1e-4, pixel_epsilon=1e-3,
-)  # fmt: skip
-"""What the authors' release computes (its README promises the paper's figures; its code differs in these)."""
-
-PAPER_AT_SCALE = replace(
-    PAPER, pixel_weight=1.0, pixel_weight_unit="schedule", temperature=10.0, temperature_unit="spread",
-    kmeans_restarts=1, positive_capacity=512, region_average="pairs", pixel_average="batch",
-)  # fmt: skip
-"""The paper's form with its two scale-bound numbers re-derived: lambda 2 for the number of classes and steps, T for
-the spread of the features. Literal numbers would do nothing in a short run on other features."""
-
-
-def method_config(method: str, fpr: FPRConfig) -> FPRConfig:
-    """Settings of one of ``METHODS`` (all but ``cam``); ``fpr`` itself is what the user configured."""
-    no_terms = replace(fpr, region_weight=0.0, pixel_weight=0.0, classification="bce")
-    table = {
-        "continued": no_terms,
-        "focal": replace(no_terms, classification="focal"),
-        "halo": replace(fpr, region_weight=0.0, pixel_select="halo"),
-        "rc": replace(PAPER_AT_SCALE, pixel_weight=0.0),
-        "pr": replace(PAPER_AT_SCALE, region_weight=0.0),
-        "paper": PAPER_AT_SCALE,
-        "fpr": fpr,
-    }
-    if method not in table:
-        raise InputError(f"method {method!r} is unknown; expected one of {', '.join(METHODS)}.")
-    return table[method]
-
-
 @dataclass(frozen=True)
 class MapsConfig:
     """Localization maps at inference."""
@@ -382,28 +343,3 @@ class RunConfig:
         require(self.threads >= 0, "threads", self.threads, "0 (PyTorch's choice) or more")
         require(len(set(self.seeds)) == len(self.seeds), "seeds", self.seeds, "each seed once")
         require(self.cache_gigabytes >= 0, "cache_gigabytes", self.cache_gigabytes, "0 or more")
-
-
-PRESETS = {
-    "laptop": RunConfig(),
-    "paper": RunConfig(
-        host=HostConfig(
-            backbone="resnet50.tv_in1k", weights="timm", dilate=False, freeze="layer2", side=0
-        ),
-        views=ViewsConfig(kind="crop", size=512),
-        classify=OptimiserConfig(
-            kind="sgd", epochs=5, batch_size=16, learning_rate=1.0, backbone_rate=0.1, momentum=1e-4, clip_norm=0.0
-        ),
-        rectify=OptimiserConfig(
-            kind="sgd", epochs=5, batch_size=16, learning_rate=1.0, backbone_rate=0.1, momentum=1e-4, clip_norm=5.0
-        ),
-        fpr=PAPER,
-        maps=MapsConfig(scales=(1.0, 0.5, 1.5, 2.0)),
-    ),
-}
-PRESETS["demo"] = replace(
-    PRESETS["laptop"], host=HostConfig(levels=("blocks.2", "blocks.4"), neck=128, side=0), views=ViewsConfig(size=128)
-)
-PRESETS["authors"] = replace(PRESETS["paper"], fpr=AUTHORS)
-"""laptop: the default. demo: the same for small built-in scenes. paper, authors: section 4.1 with a ResNet-50, and what
-the authors' release computes."""

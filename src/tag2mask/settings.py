@@ -13,8 +13,9 @@ from typing import Any, NoReturn, get_type_hints
 import yaml
 from jsonargparse import ArgumentParser, set_parsing_settings
 
-from tag2mask.config import PRESETS, RunConfig
+from tag2mask.config import RunConfig
 from tag2mask.errors import InputError
+from tag2mask.presets import PRESETS
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 

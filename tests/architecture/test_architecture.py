@@ -18,7 +18,7 @@ SOURCE = Path(tag2mask.__file__).parent
 PROJECT = Path(__file__).parents[2]
 
 ORDER = (
-    ("errors", "config", "progress"),
+    ("errors", "config", "presets", "progress"),
     ("data",),
     ("hosts",),
     ("fpr",),
@@ -182,7 +182,7 @@ def roots(name: str) -> set[str]:
 def test_rectification_knows_tensors_and_nothing_else() -> None:
     for name in [n for n in modules() if inside(n, ("tag2mask.fpr",))]:
         assert all(inside(m, ("tag2mask.fpr", "tag2mask.config")) for m in all_imports(name)), name
-        outside = {"torch", "numpy", "sklearn", "tag2mask", "__future__", "collections", "dataclasses", "typing", "math"}
+        outside = {"torch", "numpy", "sklearn", "threadpoolctl", "tag2mask", "__future__", "collections", "dataclasses", "typing", "math"}
         assert roots(name) <= outside, f"{name} imports {roots(name) - outside}"
 
 

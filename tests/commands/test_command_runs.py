@@ -13,13 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from PIL import Image
 
 from tag2mask.cli import main
-from tag2mask.config import AUTHORS, PAPER, PRESETS
 from tag2mask.maps.store import load_maps
+from tag2mask.presets import AUTHORS, PAPER, PRESETS
 from tag2mask.settings import config_from_dict
 
 WriteFolder = Callable[..., Path]
@@ -57,6 +58,26 @@ def on_folder(root: Path, tiny: list[str]) -> list[str]:
     return [*tiny, "--data.kind", "folder", "--data.root", str(root), "--methods", "halo,fpr"]
 
 
+def assert_masks(maps: Path, masks: Path, threshold: float) -> None:
+    """Every image has a palette PNG: the class with the largest map where that reaches the threshold, else 0."""
+    written = sorted(masks.rglob("*.png"))
+    assert [p.relative_to(masks).with_suffix("") for p in written] == [
+        p.relative_to(maps).with_suffix("") for p in sorted(maps.rglob("*.npz"))
+    ]
+    for path in written:
+        stored = load_maps(maps / path.relative_to(masks).with_suffix(".npz"))
+        with Image.open(path) as image:
+            assert image.mode == "P"
+            mask = np.asarray(image)
+        assert mask.shape == stored.maps.shape[1:]
+        for row, column in zip(*np.unravel_index(np.arange(0, mask.size, 37), mask.shape), strict=True):
+            values = stored.maps[:, row, column]
+            if not len(values) or values.max() < round(threshold * 255) - 2:
+                assert mask[row, column] == 0
+            elif values.max() > round(threshold * 255) + 2:
+                assert mask[row, column] == stored.classes[values.argmax()] + 1
+
+
 def test_photos_with_masks_to_figures_and_report(
     write_folder: WriteFolder, tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -65,11 +86,14 @@ def test_photos_with_masks_to_figures_and_report(
     assert f"tag2mask localize {run}" in capsys.readouterr().out
 
     assert main(["localize", str(run), "--quiet"]) == 0
-    folders = capsys.readouterr().out.split()
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    folders = [line[1] for line in lines]
     assert folders == [str(run / "seed0" / m / "maps" / "train") for m in ("cam", "halo", "fpr")]
     for folder in folders:
         assert len(list(Path(folder).rglob("*.npz"))) == 12
     assert load_maps(Path(folders[0]) / "trip" / "p07.npz").maps.shape == (1, 33, 91)
+    for folder, words in zip(folders, lines, strict=True):
+        assert_masks(Path(folder), Path(words[3]), float(words[5].rstrip(",")))
 
     assert main(["evaluate", str(run), "--quiet"]) == 0
     captured = capsys.readouterr()
@@ -84,7 +108,7 @@ def test_photos_with_masks_to_figures_and_report(
     assert_summary(run / "summary.val.json", ["cam", "halo", "fpr"], [0], 4)
     assert json.loads((run / "summary.json").read_text())["images"] == 12, "the other split has a file of its own"
     assert main(["localize", str(run), "--quiet", "--split", "val", "--methods", "fpr"]) == 0
-    assert capsys.readouterr().out.split() == [str(run / "seed0" / "fpr" / "maps" / "val")]
+    assert capsys.readouterr().out.split()[1] == str(run / "seed0" / "fpr" / "maps" / "val")
 
     assert main(["report", str(run), "--quiet"]) == 0
     assert (run / "report.html").stat().st_size > 10_000
@@ -301,7 +325,7 @@ def test_quiet_says_nothing_and_otherwise_progress_has_an_end(
 ) -> None:
     settings = [*tiny, *scenes, "--methods", "halo"]
     assert main(["train", "--out", str(tmp_path / "quiet"), *settings]) == 0
-    assert capsys.readouterr().err == ""
+    assert all(line.startswith("warning: ") for line in capsys.readouterr().err.splitlines())
     loud = [a for a in settings if a != "--quiet"]
     assert main(["train", "--out", str(tmp_path / "loud"), *loud]) == 0
     lines = capsys.readouterr().err.splitlines()

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tag2mask.cli import main
-from tag2mask.config import AUTHORS, PAPER, PRESETS, RunConfig
+from tag2mask.config import RunConfig
 from tag2mask.errors import InputError
+from tag2mask.presets import AUTHORS, PAPER, PRESETS
 from tag2mask.settings import SettingsParser, add_run_settings, config_from_dict, flattened, run_config, with_lists
 
 

@@ -8,10 +8,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tag2mask.config import PRESETS, OptimiserConfig
+from tag2mask.config import OptimiserConfig
 from tag2mask.data.order import epoch_batches, epoch_order
 from tag2mask.engine import build_optimiser, rate_factor
 from tag2mask.hosts.cam import CamHost
+from tag2mask.presets import PRESETS
 
 VOC_IMAGES = 10582
 PLAIN = replace(PRESETS["paper"].host, backbone="test_resnet", weights="none", freeze="layer2")

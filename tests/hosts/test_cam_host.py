@@ -7,9 +7,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tag2mask.config import PRESETS, HostConfig
+from tag2mask.config import HostConfig
 from tag2mask.errors import InputError
 from tag2mask.hosts.cam import CamHost, Neck
+from tag2mask.presets import PRESETS
 
 FAMILIES = ("test_resnet", "test_efficientnet", "test_byobnet", "test_convnext", "test_nfnet", "regnetx_002", "resnest14d")
 WITHOUT_DILATION = ("test_resnet", "test_efficientnet", "regnetx_002", "resnest14d", "mobilenetv3_small_050")

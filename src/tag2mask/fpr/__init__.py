@@ -6,7 +6,7 @@ contrast    Eq. 4-5    rectification  Eq. 6-8     objective          Eq. 1, 9, 1
 Everything here works on tensors alone. Any network that returns features, class maps and logits can be rectified.
 """
 
-from tag2mask.config import AUTHORS, PAPER, PAPER_AT_SCALE, FPRConfig
+from tag2mask.config import FPRConfig
 from tag2mask.fpr.activation import activated_pixels, relative_activation
 from tag2mask.fpr.contrast import region_contrast
 from tag2mask.fpr.objective import Terms, binary_cross_entropy, collect_prototypes, fpr_loss, pixel_term_weight
@@ -14,6 +14,7 @@ from tag2mask.fpr.pools import PrototypePools, TopRows
 from tag2mask.fpr.prototypes import Prototypes, build_prototypes
 from tag2mask.fpr.rectification import halo_pixels, pixel_rectification, suppressed_pixels
 from tag2mask.fpr.regions import region_features
+from tag2mask.presets import AUTHORS, PAPER, PAPER_AT_SCALE
 
 __all__ = [
     "AUTHORS", "PAPER", "PAPER_AT_SCALE", "FPRConfig", "PrototypePools", "Prototypes", "Terms", "TopRows",

@@ -96,10 +96,8 @@ def fpr_loss(
         if config.pixel_select == "halo" or prototypes is None:
             suppressed = halo_pixels(maps, present, config.theta, config.halo_below, config.pixel_epsilon)
         else:
-            suppressed = suppressed_pixels(
-                features, maps, present, prototypes, config.theta, config.margin, config.pixel_epsilon,
-                cosine=config.distance == "cosine",
-            )  # fmt: skip
+            thresholds = (config.theta, config.margin, config.pixel_epsilon, config.distance == "cosine")
+            suppressed = suppressed_pixels(features, maps, present, prototypes, *thresholds)
         if config.pixel_detach:
             if classifier is None:
                 raise ValueError("pixel_detach needs the classifier (features -> class maps) of the network")
@@ -136,9 +134,9 @@ def collect_prototypes(
         ValueError: when ``batches`` is empty.
     """
     pools: PrototypePools | None = None
-    training = isinstance(network, nn.Module) and network.training
-    if isinstance(network, nn.Module):
-        network.eval()  # the pass must not move batch norm statistics
+    module = network if isinstance(network, nn.Module) else nn.Identity()
+    training = module.training
+    module.eval()  # the pass must not move batch norm statistics
     for images, labels, numbers in batches:
         features, maps, logits = network(images)
         labels, numbers = labels.to(features.device), numbers.to(features.device)
@@ -153,8 +151,7 @@ def collect_prototypes(
             core = region_features(features, activated_pixels(maps, config.positive_theta, config.collect_epsilon))
         confidence = logits if config.rank_by == "logit" else maps.amax(dim=(2, 3))
         pools.add(regions, area, confidence, labels, numbers, core)
-    if isinstance(network, nn.Module):
-        network.train(training)
+    module.train(training)
     if pools is None:
         raise ValueError("no batch to collect prototypes from; give at least one image")
     return build_prototypes(

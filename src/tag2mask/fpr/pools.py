@@ -12,8 +12,7 @@ NO_SOURCE = torch.iinfo(torch.int64).max
 class TopRows:
     """For each class, the ``capacity`` rows with the highest score, exactly, in any order of arrival.
 
-    Ties go to the smaller source number, so the same images in another order leave the same rows. All memory is taken
-    at construction.
+    Ties go to the smaller source number: the order of arrival leaves no trace. All memory is taken at construction.
 
     Attributes:
         rows: (C, capacity, D) region features; scores: (C, capacity), -inf where the place is empty;

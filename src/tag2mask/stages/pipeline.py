@@ -24,6 +24,7 @@ from tag2mask.settings import config_from_dict, read_yaml
 from tag2mask.stages.evaluate import MethodScores, Truth, score_method, summarise
 from tag2mask.stages.evidence import collect_evidence
 from tag2mask.stages.localize import localize, store_maps
+from tag2mask.stages.masks import write_masks
 from tag2mask.stages.network import SeedSetup, set_up_seed
 from tag2mask.stages.train import train_classifier, train_method, warn_of_tags
 
@@ -44,19 +45,26 @@ def train(config: RunConfig, run: Path, report: Reporter, resume: bool = False) 
                 train_method(config, setup, method, run, report, resume)
 
 
-def localize_run(run: Path, methods: tuple[str, ...], split: str, report: Reporter) -> list[Path]:
-    """Write the maps of every image; returns the folders. Images that have maps are left alone."""
+def localize_run(run: Path, methods: tuple[str, ...], split: str, report: Reporter) -> list[tuple[Path, Path, float]]:
+    """Write the maps and masks of every image; images that have maps are left alone.
+
+    Returns:
+        For each seed and method the folder of maps, that of masks, and the threshold of the masks.
+    """
     config = read_settings(run)
     device = set_up_torch(config.threads, config.device)
+    methods = chosen_methods(config, methods)
     folders = []
     for seed in config.seeds:
         setup = set_up_seed(config, run, seed, device, report, split)
-        for method in chosen_methods(config, methods):
+        for method in methods:
             load_weights(method_folder(run, seed, method) / "weights.safetensors", setup.host)
-            folder = method_folder(run, seed, method) / "maps" / (split or config.data.split)
+            name = split or config.data.split
+            folder, masks = (method_folder(run, seed, method) / kind / name for kind in ("maps", "masks"))
             with report.task(f"seed {seed}: maps of {method}") as step:
                 store_maps(setup, config.maps, folder, step)
-            folders.append(folder)
+            with report.task(f"seed {seed}: masks of {method}") as step:
+                folders.append((folder, masks, write_masks(setup, folder, masks, step)))
     return folders
 
 
@@ -69,6 +77,7 @@ def evaluate_run(run: Path, methods: tuple[str, ...], split: str, report: Report
     config = read_settings(run)
     device = set_up_torch(config.threads, config.device)
     start = time.monotonic()
+    chosen = chosen_methods(config, methods)
     results: dict[int, dict[str, MethodScores]] = {}
     names: tuple[str, ...] = ()
     contexts: tuple[str, ...] = ()
@@ -80,7 +89,7 @@ def evaluate_run(run: Path, methods: tuple[str, ...], split: str, report: Report
             sizes = [truth.size(i, step) for i in range(len(setup.images))]
         names, contexts = setup.images.classes.names, masks.contexts.names if masks.contexts else ()
         results[seed] = {}
-        for method in chosen_methods(config, methods):
+        for method in chosen:
             load_weights(method_folder(run, seed, method) / "weights.safetensors", setup.host)
             with report.task(f"seed {seed}: figures of {method}") as step:
                 maps = localize(setup, config.maps, sizes, step)

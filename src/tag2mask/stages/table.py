@@ -39,10 +39,29 @@ def print_summary(summary: dict[str, Any]) -> None:
         table.add_row(TITLES[method], *cells)
     console = Console(width=None if Console().is_terminal else 150)
     console.print(table)
+    tags = summary.get("tags", {})
+    if any(tags.values()):
+        console.print(tag_table(tags, summary))
 
 
-def cell(figure: dict[str, float | None], seeds: int) -> str:
-    """``49.5 +- 0.3``; without deviation for one seed; a dash where nothing is known."""
+def tag_table(tags: dict[str, Any], summary: dict[str, Any]) -> Table:
+    """The image-level figures: does the classifier still classify?"""
+    seeds = len(summary["seeds"])
+    table = Table(
+        title=f"Tags; {summary['images']} images, split {summary['split']}, {seeds} seed{'s' if seeds > 1 else ''}",
+        caption="BCE: Eq. 1. Absent: mean probability of absent classes. mAP: mean average precision, percent.",
+        title_justify="left", caption_justify="left",
+    )  # fmt: skip
+    for column in ("method", "BCE", "absent", "mAP"):
+        table.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
+    for method, figures in tags.items():
+        cells = [cell(figures["bce"], seeds, 4), cell(figures["absent_probability"], seeds, 4)]
+        table.add_row(TITLES[method], *cells, cell(figures["mean_average_precision"], seeds))
+    return table
+
+
+def cell(figure: dict[str, float | None], seeds: int, digits: int = 1) -> str:
+    """``49.5 ±0.3``; without deviation for one seed; a dash where nothing is known."""
     if figure["mean"] is None:
         return "-"
-    return f"{figure['mean']:.1f}" + (f" ±{figure['std']:.1f}" if seeds > 1 else "")
+    return f"{figure['mean']:.{digits}f}" + (f" ±{figure['std']:.{digits}f}" if seeds > 1 else "")

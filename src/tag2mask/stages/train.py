@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tag2mask.config import FPRConfig, RunConfig, method_config
+from tag2mask.config import FPRConfig, RunConfig
 from tag2mask.engine import fit, load_weights
 from tag2mask.errors import InputError
+from tag2mask.presets import method_config
 from tag2mask.progress import Reporter
 from tag2mask.runs import method_folder
 from tag2mask.stages.network import SeedSetup
