@@ -146,7 +146,7 @@ def test_finished_folder_needs_resume_and_loses_nothing(
     assert train(tmp_path / "run", *small) == 0
     before = snapshot(tmp_path / "run" / "seed0")
     assert train(tmp_path / "run", *small) == 2
-    assert "holds a finished training; add --resume" in capsys.readouterr().err
+    assert "holds a training already; add --resume" in capsys.readouterr().err
     assert snapshot(tmp_path / "run" / "seed0") == before
     assert train(tmp_path / "run", *small, "--resume") == 0
     assert snapshot(tmp_path / "run" / "seed0") == before, "what is finished is not trained again"

@@ -76,8 +76,7 @@ def halo_pixels(
 ) -> Tensor:
     """The control without any prototype: pixels of low activation, theta < M / max M < below.
 
-    Returns (N, C, H, W) boolean, False for absent classes.
-    """
+    Returns (N, C, H, W) boolean, False for absent classes."""
     relative = relative_activation(maps, epsilon)
     return (relative > theta) & (relative < below) & present[:, :, None, None]
 
