@@ -17,7 +17,7 @@ from tag2mask.stages.network import SeedSetup
 
 BAR = 1.15
 DESCRIPTION = "one training step with FPR / the same step with BCE alone (default settings, prototypes given)"
-ROUNDS = 20
+ROUNDS = 8
 
 
 def step_seconds(

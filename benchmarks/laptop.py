@@ -14,7 +14,7 @@ from tag2mask.presets import PRESETS
 from tag2mask.progress import Reporter
 from tag2mask.stages.network import SeedSetup, set_up_seed
 
-IMAGES = 64
+IMAGES = 192
 
 
 def laptop(folder: str) -> tuple[RunConfig, SeedSetup]:

@@ -85,7 +85,7 @@ class DataConfig:
             for name in ("root", "labels", "classes", "superclasses", "masks", "contexts", "context_names"):
                 value = getattr(self, name)
                 expected = "nothing for the built-in scenes; for photos say --data.kind folder or voc"
-                require(not value, f"data.{name}", value, expected)
+                require(not value or value == "none", f"data.{name}", value, expected)
             require(self.split in ("train", "val"), "data.split", self.split, "train or val for the built-in scenes")
 
 
