@@ -7,8 +7,8 @@ import subprocess
 import sys
 
 BAR = 1.05
-DESCRIPTION = "peak memory of the pools, 100,000 images / 1,000 images (20 classes, 256 channels)"
-CLASSES, CHANNELS, BATCH = 20, 256, 50
+DESCRIPTION = "peak memory of the pools, 100,000 images / 1,000 images (20 classes, 2048 channels)"
+CLASSES, CHANNELS, BATCH = 20, 2048, 50
 
 
 def fill(images: int) -> None:
@@ -24,8 +24,8 @@ def fill(images: int) -> None:
     generator = torch.Generator().manual_seed(0)
     config = FPRConfig()
     pools = PrototypePools(CLASSES, CHANNELS, config.positive_capacity, config.negatives * config.refill)
+    regions = torch.rand(BATCH, CLASSES, CHANNELS, generator=generator)  # their values do not matter here
     for start in range(0, images, BATCH):
-        regions = torch.rand(BATCH, CLASSES, CHANNELS, generator=generator)
         labels = torch.rand(BATCH, CLASSES, generator=generator) < 0.08
         confidence = torch.rand(BATCH, CLASSES, generator=generator)
         pools.add(regions, torch.ones(BATCH, CLASSES), confidence, labels, torch.arange(start, start + BATCH))
