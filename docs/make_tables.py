@@ -10,16 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from tag2mask.runs import read_json
-from tag2mask.stages.table import TITLES
+from tag2mask.stages.table import TITLES, cell
 
 PROTOCOLS = ("gtfree", "fixed", "matched", "oracle")
-
-
-def cell(figure: dict[str, float | None], digits: int = 1) -> str:
-    """Mean and deviation."""
-    if figure["mean"] is None:
-        return "-"
-    return f"{figure['mean']:.{digits}f} ± {figure['std']:.{digits}f}"
 
 
 def methods_table(summary: dict[str, Any]) -> list[str]:
@@ -29,8 +22,9 @@ def methods_table(summary: dict[str, Any]) -> list[str]:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for method, figures in summary["methods"].items():
-        cells = [cell(figures[protocol]["miou"]) for protocol in PROTOCOLS]
-        cells += [cell(figures["matched"][name]) for name in ("precision", "recall", "fdr", "leak", "pixel_ap")]
+        seeds = len(summary["seeds"])
+        cells = [cell(figures[protocol]["miou"], seeds) for protocol in PROTOCOLS]
+        cells += [cell(figures["matched"][name], seeds) for name in ("precision", "recall", "fdr", "leak", "pixel_ap")]
         lines.append(f"| {TITLES[method]} | " + " | ".join(cells) + " |")
     return lines
 

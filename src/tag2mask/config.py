@@ -1,7 +1,7 @@
 """Every setting of tag2mask, as frozen dataclasses.
 
-The string under a field is its documentation: it feeds ``--help`` and the commented YAML recipes. This module imports
-nothing heavy, so that ``--help`` is instant.
+The string under a field is its documentation: it feeds ``--help``. This module imports nothing heavy, so that
+``--help`` is instant.
 """
 
 from __future__ import annotations
