@@ -73,6 +73,7 @@ USAGES = {
     "localize": "tag2mask localize RUN [--methods cam,fpr] [--split val]",
     "evaluate": "tag2mask evaluate RUN [--methods cam,fpr] [--split val]",
     "report": "tag2mask report RUN",
+    "audit": "tag2mask audit RUN [--seed S] [--limit 200] [--apply FILE --labels-out FILE]",
 }
 
 
@@ -267,6 +268,47 @@ def report(arguments: list[str]) -> int:
     run = Path(values.run)
     pipeline.prepare_report(run, Reporter(values.quiet))
     print(f"report: {write_report(run)}")
+    return 0
+
+
+@command("rank suspected missing and wrong tags, and correct them")
+def audit(arguments: list[str]) -> int:
+    """Suspects with a page to accept or reject them, or, with --apply, a corrected label file."""
+    parser = new_parser(
+        "audit",
+        "Rank the tags that look missing or wrong, by classifiers that did not see them, and write audit/suspects.csv "
+        "and audit/audit.html into the run folder: accept or reject there and save decisions.csv. With --apply, write "
+        "the label file with the accepted changes made, and where each came from. No mask is read.",
+    )
+    parser.add_argument("run", type=str, help="Folder of a run with a trained CAM, the --out of `tag2mask train`.")
+    parser.add_argument("--seed", default=None, type=int | None, help="Seed of the run; default: its first.")
+    parser.add_argument("--limit", default=200, type=int, help="How many suspects to show, of both kinds together.")
+    parser.add_argument("--apply", default="", type=str, help="CSV file of decisions; needs --labels-out.")
+    parser.add_argument("--labels-out", default="", type=str, help="Corrected label file; needs --apply.")
+    common(parser)
+    values = parser.parse_args(arguments)
+    if bool(values.apply) != bool(values.labels_out):
+        raise InputError("--apply and --labels-out go together; give the decisions and the file to write.")
+    run = Path(values.run)
+    if values.apply:
+        from tag2mask.stages.corrections import apply_decisions
+
+        done = apply_decisions(run, Path(values.apply), Path(values.labels_out))
+        print(f"corrected labels: {done.labels} ({done.added} tags added, {done.removed} removed)")
+        print(f"provenance: {done.provenance}   To train on them: --data.labels {done.labels.resolve()}")
+        return 0
+    from tag2mask.progress import Reporter
+    from tag2mask.report.audit_page import write_audit_page
+    from tag2mask.stages.audit import audit_run
+
+    reporter = Reporter(values.quiet)
+    found = audit_run(run, values.seed, values.limit, reporter)
+    with reporter.task("pictures of the page") as step:
+        page = write_audit_page(run, found, step)
+    missing, wrong = found.flagged["missing"], found.flagged["wrong"]
+    shown = f" (the first {len(found.suspects)})" if len(found.suspects) < missing + wrong else ""
+    print(f"{missing} tags look missing, {wrong} look wrong: {page.with_name('suspects.csv')}{shown}")
+    print(f"page: {page}")
     return 0
 
 

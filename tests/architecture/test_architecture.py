@@ -22,6 +22,7 @@ ORDER = (
     ("data",),
     ("hosts",),
     ("fpr",),
+    ("noise",),
     ("maps",),
     ("score",),
     ("runs", "engine"),
@@ -185,6 +186,12 @@ def test_rectification_knows_tensors_and_nothing_else() -> None:
         assert all(inside(m, ("tag2mask.fpr", "tag2mask.config", "tag2mask.presets")) for m in all_imports(name)), name
         outside = {"torch", "numpy", "sklearn", "threadpoolctl", "tag2mask", "__future__", "collections", "dataclasses", "typing", "math"}
         assert roots(name) <= outside, f"{name} imports {roots(name) - outside}"
+
+
+def test_noise_knows_arrays_and_no_disk() -> None:
+    for name in [n for n in modules() if inside(n, ("tag2mask.noise",))]:
+        assert all(inside(m, ("tag2mask.noise", "tag2mask.fpr")) for m in all_imports(name)), name
+        assert not roots(name) & {"os", "pathlib", "io", "PIL", "json", "csv"}, name
 
 
 def test_scores_and_settings_need_no_torch() -> None:
