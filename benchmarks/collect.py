@@ -19,6 +19,7 @@ def measure() -> float:
     """Median of paired measurements, on cached frozen features, where the forward passes cost least."""
     with temporary_folder() as folder:
         config, setup = laptop(folder)
+        level_features = config.fpr.feature_space == "levels"
         targets = torch.tensor(setup.images.labels, dtype=torch.float32)
         ratios = []
         for _ in range(ROUNDS):
@@ -26,7 +27,7 @@ def measure() -> float:
             setup.host.eval()
             with torch.no_grad():
                 for batch in setup.inputs.plain_batches(64):
-                    setup.host.trained_part(setup.inputs.plain(batch))
+                    setup.host.trained_part(setup.inputs.plain(batch), level_features=level_features)
             middle = time.perf_counter()
             collect(setup.host, setup.inputs, targets, config.fpr, setup.superclasses, 0)
             ratios.append((time.perf_counter() - middle) / (middle - start))

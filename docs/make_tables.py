@@ -38,7 +38,8 @@ def class_means(details: dict[str, Any], method: str, field: str) -> list[float 
 
 def fdr_table(details: dict[str, Any]) -> list[str]:
     """False discovery rate by class at matched area."""
-    methods = [m for m in ("cam", "continued", "halo", "paper", "fpr") if m in next(iter(details["by_seed"].values()))]
+    shown = ("cam", "continued", "halo", "sharpen", "paper", "fpr")
+    methods = [method for method in shown if method in next(iter(details["by_seed"].values()))]
     lines = ["| FDR, matched* | " + " | ".join(details["classes"]) + " |", "|---|" + "---|" * len(details["classes"])]
     for method in methods:
         values = class_means(details, method, "class_fdr")

@@ -21,9 +21,9 @@ from sklearn.metrics import average_precision_score
 from tag2mask.engine import set_up_torch
 from tag2mask.noise import out_of_fold_probabilities, second_opinion, suspicion
 from tag2mask.progress import Reporter
-from tag2mask.stages.audit import pooled_features
 from tag2mask.stages.network import set_up_seed
 from tag2mask.stages.pipeline import read_settings
+from tag2mask.stages.tags import pooled_features
 
 RATES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2)
 SEEDS = 5

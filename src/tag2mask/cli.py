@@ -71,8 +71,9 @@ USAGES = {
     "check": "tag2mask check FOLDER [OPTION ...]",
     "train": "tag2mask train --out RUN [--config FILE.yaml] [--resume] [OPTION ...]",
     "localize": "tag2mask localize RUN [--methods cam,fpr] [--split val]",
-    "evaluate": "tag2mask evaluate RUN [--methods cam,fpr] [--split val]",
+    "evaluate": "tag2mask evaluate RUN [--methods cam,fpr] [--split val] [--suppressed]",
     "report": "tag2mask report RUN",
+    "sweep": "tag2mask sweep RUN --out FOLDER --vary KEY=VALUE,VALUE [--methods fpr] [--seeds 0,1] [--jobs 2]",
     "audit": "tag2mask audit RUN [--seed S] [--limit 200] [--apply FILE --labels-out FILE]",
 }
 
@@ -116,7 +117,7 @@ def demo(arguments: list[str]) -> int:
     parser.set_defaults({"methods": ("continued", "halo", "fpr")})
     if "--table" in arguments:
         parser.set_defaults(
-            {"seeds": (0, 1, 2), "methods": ("continued", "focal", "halo", "rc", "pr", "paper", "fpr")}
+            {"seeds": (0, 1, 2), "methods": ("continued", "focal", "halo", "sharpen", "rc", "pr", "paper", "fpr")}
         )
     values = parser.parse_args(with_lists(arguments))
     config = run_config(values)  # before the heavy imports, so that a mistake is told at once
@@ -240,15 +241,27 @@ def localize(arguments: list[str]) -> int:
 @command("score the maps against masks")
 def evaluate(arguments: list[str]) -> int:
     """Figures by protocol; writes summary.json."""
-    values = run_parser(
+    parser = run_parser(
         "evaluate",
         "Score every method of a run against the masks, under every threshold protocol; writes summary.json.",
-    ).parse_args(arguments)
+    )
+    parser.add_argument(
+        "--suppressed",
+        action="store_true",
+        help="Instead: how many of the pixels that FPR pushes down and lifts are rightly chosen; writes "
+        "suppressed.json.",
+    )
+    values = parser.parse_args(arguments)
     from tag2mask.progress import Reporter
     from tag2mask.stages import pipeline
     from tag2mask.stages.table import print_summary
 
     run = Path(values.run)
+    if values.suppressed:
+        from tag2mask.stages.suppressed import markdown, measure_suppressed
+
+        print(markdown(measure_suppressed(run, Reporter(values.quiet))))
+        return 0
     summary = pipeline.evaluate_run(run, method_names(values.methods), values.split, Reporter(values.quiet))
     print_summary(summary)
     return 0
@@ -268,6 +281,40 @@ def report(arguments: list[str]) -> int:
     run = Path(values.run)
     pipeline.prepare_report(run, Reporter(values.quiet))
     print(f"report: {write_report(run)}")
+    return 0
+
+
+@command("the same run with other settings, as a table")
+def sweep(arguments: list[str]) -> int:
+    """Vary settings of a run, in parallel; every cell is a run folder of its own."""
+    parser = new_parser(
+        "sweep",
+        "Train and score a run again for every combination of some settings, and print a table. Frozen features are "
+        "shared, and the CAM as well where the settings come after it; what is finished is not computed again. "
+        "Example: tag2mask sweep runs/mine --out runs/weights --vary fpr.pixel_weight=0.4,4,40 --methods continued,fpr",
+    )
+    parser.add_argument("run", type=str, help="Folder of a trained run.")
+    parser.add_argument("--out", required=True, type=str, help="Folder of the sweep.")
+    parser.add_argument("--vary", required=True, action="append", type=str, help="KEY=VALUE,VALUE; may be repeated.")
+    parser.add_argument("--methods", default="", type=str, help="Methods, such as continued,fpr; default: the run's.")
+    parser.add_argument("--seeds", default="", type=str, help="Seeds, such as 0,1,2; default: the run's.")
+    parser.add_argument("--split", default="", type=str, help="Another split to score, such as val.")
+    parser.add_argument("--jobs", default=1, type=int, help="Cells at a time, each on one thread.")
+    common(parser)
+    values = parser.parse_args(arguments)
+    if values.jobs < 1:
+        raise InputError(f"--jobs is {values.jobs}; expected 1 or more.")
+    if not all(part.isdigit() for part in method_names(values.seeds)):
+        raise InputError(f"--seeds {values.seeds!r}; expected numbers such as 0,1,2.")
+    seeds = tuple(int(part) for part in method_names(values.seeds))
+    from tag2mask.progress import Reporter
+    from tag2mask.stages.sweep import markdown, sweep
+
+    result = sweep(
+        Path(values.run), Path(values.out), values.vary, method_names(values.methods), seeds, values.split,
+        values.jobs, Reporter(values.quiet),
+    )  # fmt: skip
+    print(markdown(result))
     return 0
 
 

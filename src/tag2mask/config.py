@@ -11,7 +11,7 @@ from typing import Literal
 
 from tag2mask.errors import InputError
 
-METHODS = ("cam", "continued", "focal", "halo", "rc", "pr", "paper", "fpr")
+METHODS = ("cam", "continued", "focal", "halo", "sharpen", "rc", "pr", "paper", "training_free", "fpr")
 """What can be trained and compared: the class activation map, its controls, the paper's terms, and the default."""
 
 
@@ -87,6 +87,27 @@ class DataConfig:
                 expected = "nothing for the built-in scenes; for photos say --data.kind folder or voc"
                 require(not value or value == "none", f"data.{name}", value, expected)
             require(self.split in ("train", "val"), "data.split", self.split, "train or val for the built-in scenes")
+
+
+@dataclass(frozen=True)
+class TagsConfig:
+    """Tags may be wrong."""
+
+    suspects: Literal["ignore", "keep"] = "ignore"
+    """ignore: where classifiers that did not see a tag contradict it (the rule of `tag2mask audit`), the pair of photo
+    and class counts as unknown: in no pool, in no classification loss. keep: every tag is taken at its word."""
+    remove: float = 0.0
+    """Share of the tags to remove at random before training, to measure how much errors matter. Maps and figures keep
+    the tags of the data set."""
+    add: float = 0.0
+    """Share of the absent pairs of photo and class to tag at random, likewise."""
+    seed: int = 0
+    """Seed of both, together with that of the run."""
+
+    def __post_init__(self) -> None:
+        for name in ("remove", "add"):
+            require(0 <= getattr(self, name) < 1, f"tags.{name}", getattr(self, name), "a share from 0 to below 1")
+        require(self.seed >= 0, "tags.seed", self.seed, "0 or more")
 
 
 @dataclass(frozen=True)
@@ -204,7 +225,7 @@ class FPRConfig:
     """The number of negative prototypes of a class; K in the paper."""
     region_weight: float = 0.0
     """lambda 1 of Eq. 9, the weight of the region contrast."""
-    pixel_weight: float = 1.0
+    pixel_weight: float = 4.0
     """lambda 2 of Eq. 9, the weight of the pixel rectification, in the unit that pixel_weight_unit says."""
     pixel_weight_unit: Literal["schedule", "literal"] = "schedule"
     """literal: the number itself. schedule: 10 x pixel_weight / (classes x steps); the paper's setting has about
@@ -212,17 +233,28 @@ class FPRConfig:
     pixel_form: Literal["ratio", "mean", "softplus"] = "ratio"
     """mean: Eq. 7, the mean class map value of the suppressed pixels. softplus: the same through softplus, which is
     the binary cross-entropy to 0. ratio: the mean of M / max M, times the batch's mean maximum; scale-free."""
+    pixel_lift: float = 1.0
+    """Weight, in units of pixel_weight, of the counterpart: pixels nearer to a positive prototype than margin times
+    the distance to every negative are lifted towards their map's maximum. 0 is the paper."""
     pixel_select: Literal["prototypes", "halo"] = "prototypes"
-    """prototypes: Eq. 8. halo: control without prototypes, suppresses pixels with theta < M / max M < halo_below."""
+    """prototypes: Eq. 8. halo: control without prototypes, suppresses pixels with theta < M / max M < halo_below, and
+    lifts those above."""
     halo_below: float = 0.35
     """Upper end of the halo control."""
-    margin: float = 0.8
+    margin: float = 0.95
     """A pixel is suppressed when its distance to the nearest negative is below margin times that to the nearest
     positive prototype; 1 is Eq. 6."""
+    feature_space: Literal["levels", "trained"] = "levels"
+    """Features F in which regions, prototypes and pixels are compared. trained: what the class maps are made of, as in
+    the paper; they move while they are rectified. levels: the backbone's levels below the trained layers, by their
+    scale; where the backbone is frozen they stand still, so that a wrong weight cannot run away with them."""
     superclass_trim: bool = False
     """Drop a negative whose image shows a class of the same super-class (Eq. 8)."""
     singleton_superclass: Literal["keep", "skip"] = "keep"
     """A class alone in its super-class keeps all its negatives (the paper's wording) or none (the release)."""
+    explained_trim: bool = False
+    """Drop a negative that lies nearer to the positives of a tagged class of its own photo than is typical of that
+    class: what super-classes stand for, without any."""
     refill: int = 1
     """Rank refill x negatives candidates before trimming, so that dropped negatives are replaced; 1 is the paper."""
     distance: Literal["l2", "rms", "cosine"] = "l2"
@@ -274,7 +306,11 @@ class FPRConfig:
         require(self.halo_below > 0, "fpr.halo_below", self.halo_below, "above 0")
         scales = self.collect_scales
         require(bool(scales) and min(scales) > 0, "fpr.collect_scales", scales, "scales above 0")
-        for name in ("region_weight", "pixel_weight", "focal_gamma", "distance_offset"):
+        require(
+            not (self.feature_space == "levels" and (self.region_weight or self.pixel_detach)), "fpr.feature_space",
+            self.feature_space, "`trained`: region_weight and pixel_detach act on the trained features",
+        )  # fmt: skip
+        for name in ("region_weight", "pixel_weight", "pixel_lift", "focal_gamma", "distance_offset"):
             require(getattr(self, name) >= 0, f"fpr.{name}", getattr(self, name), "0 or more")
 
     def needs_prototypes(self) -> bool:
@@ -302,6 +338,8 @@ class RunConfig:
 
     data: DataConfig = field(default_factory=DataConfig)
     """The images."""
+    tags: TagsConfig = field(default_factory=TagsConfig)
+    """How far the tags are trusted."""
     host: HostConfig = field(default_factory=HostConfig)
     """The network."""
     views: ViewsConfig = field(default_factory=ViewsConfig)
@@ -318,8 +356,9 @@ class RunConfig:
     """The method `fpr`; `halo` uses the same without prototypes."""
     maps: MapsConfig = field(default_factory=MapsConfig)
     """Localization maps."""
-    methods: tuple[str, ...] = ("continued", "halo", "paper", "fpr")
-    """What to train from the class activation map: any of continued, focal, halo, rc, pr, paper, fpr."""
+    methods: tuple[str, ...] = ("continued", "halo", "sharpen", "paper", "fpr")
+    """What to train from the class activation map: any of continued, focal, halo, sharpen, rc, pr, paper,
+    training_free, fpr."""
     seeds: tuple[int, ...] = (0,)
     """Seeds of network and order; with built-in scenes each seed also has its own scenes."""
     device: str = "auto"

@@ -88,7 +88,7 @@ def fit(
 
     Args:
         inputs: the images, cached or not.
-        labels: (N, C) bool.
+        labels: (N, C), 1 tagged, 0 not tagged, -1 unknown.
         superclasses: a number for each class, or None.
         folder: gets ``weights.safetensors`` when done, ``state.safetensors`` after each epoch, ``metrics.jsonl``
             with a line for each epoch, ``prototypes.safetensors``.
@@ -164,7 +164,7 @@ def train_epoch(
         factor = rate_factor(config, done, steps)
         for group in optimiser.param_groups:
             group["lr"] = group["base"] * factor
-        output = host.trained_part(inputs.training(batch, seed, epoch), side)
+        output = host.trained_part(inputs.training(batch, seed, epoch), side, fpr.feature_space == "levels")
         terms = fpr_loss(
             output.features, output.maps, output.logits, targets[torch.from_numpy(batch)], prototypes, fpr, steps,
             host.classifier,
@@ -198,7 +198,8 @@ def collect(
             yield batch, targets[numbers.to(targets.device)], numbers.to(targets.device)
 
     def network(batch: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-        return merged_output(host, inputs, batch, fpr.collect_scales, fpr.collect_flip)
+        level_features = fpr.feature_space == "levels"
+        return merged_output(host, inputs, batch, fpr.collect_scales, fpr.collect_flip, level_features)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # fewer distinct regions than clusters

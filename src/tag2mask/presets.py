@@ -11,14 +11,16 @@ from tag2mask.config import (
     MapsConfig,
     OptimiserConfig,
     RunConfig,
+    TagsConfig,
     ViewsConfig,
 )
 from tag2mask.errors import InputError
 
 PAPER = FPRConfig(
     positive_theta=0.1, negatives=10, region_weight=0.12, pixel_weight=15e-5, pixel_weight_unit="literal",
-    pixel_form="mean", margin=1.0, superclass_trim=True, temperature=13.0, temperature_unit="literal",
-    region_average="image", pixel_average="image", kmeans_restarts=10, positive_capacity=4500,
+    pixel_form="mean", pixel_lift=0.0, margin=1.0, feature_space="trained", superclass_trim=True, temperature=13.0,
+    temperature_unit="literal", region_average="image", pixel_average="image", kmeans_restarts=10,
+    positive_capacity=4500,
 )  # fmt: skip
 """Equations 1 to 9 and section 4.1 to the letter."""
 
@@ -37,16 +39,28 @@ PAPER_AT_SCALE = replace(
 the spread of the features. Literal numbers would do nothing in a short run on other features."""
 
 
+HALO_WEIGHT = 1.0
+"""Weight of the control ``halo``, at most: a push without counterpart collapses at the default's."""
+
+
 def method_config(method: str, fpr: FPRConfig) -> FPRConfig:
-    """Settings of one of ``METHODS`` (all but ``cam``); ``fpr`` itself is what the user configured."""
+    """Settings of one of ``METHODS`` (all but ``cam``); ``fpr`` itself is what the user configured.
+
+    Two controls act on activation alone, without any prototype: ``halo`` pushes low activations down, ``sharpen`` does
+    to low and high activations what ``fpr`` does to pixels near negatives and positives, at the same weight.
+    """
     no_terms = replace(fpr, region_weight=0.0, pixel_weight=0.0, classification="bce")
     table = {
         "continued": no_terms,
         "focal": replace(no_terms, classification="focal"),
-        "halo": replace(fpr, region_weight=0.0, pixel_select="halo"),
+        "halo": replace(
+            fpr, region_weight=0.0, pixel_select="halo", pixel_lift=0.0, pixel_weight=min(fpr.pixel_weight, HALO_WEIGHT)
+        ),
+        "sharpen": replace(fpr, region_weight=0.0, pixel_select="halo"),
         "rc": replace(PAPER_AT_SCALE, pixel_weight=0.0),
         "pr": replace(PAPER_AT_SCALE, region_weight=0.0),
         "paper": PAPER_AT_SCALE,
+        "training_free": replace(fpr, feature_space="levels", region_weight=0.0, pixel_detach=False),
         "fpr": fpr,
     }
     if method not in table:
@@ -57,6 +71,8 @@ def method_config(method: str, fpr: FPRConfig) -> FPRConfig:
 PRESETS = {
     "laptop": RunConfig(),
     "paper": RunConfig(
+        tags=TagsConfig(suspects="keep"),
+        methods=("continued", "halo", "paper", "fpr"),
         host=HostConfig(
             backbone="resnet50.tv_in1k", weights="timm", dilate=False, freeze="layer2", side=0
         ),

@@ -20,9 +20,14 @@ LOCK_SECONDS = 0.2
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pillow", "safetensors")
 
 
+def seed_folder(run: Path, seed: int) -> Path:
+    """What belongs to one seed."""
+    return run / f"seed{seed}"
+
+
 def method_folder(run: Path, seed: int, method: str) -> Path:
     """Where a method's weights, metrics, prototypes and maps lie."""
-    return run / f"seed{seed}" / method
+    return seed_folder(run, seed) / method
 
 
 def versions() -> dict[str, str]:

@@ -57,6 +57,11 @@ def test_mistyped_option(
         ("--views.kind sqare", ["--views.kind", "'sqare'", "'square', 'crop'"]),
         ("--host.output_stride 12", ["--host.output_stride", "12", "8, 16, 32"]),
         ("--fpr.theta 1.5", ["fpr.theta", "1.5", "from 0 to below 1"]),
+        ("--fpr.pixel_lift -1", ["fpr.pixel_lift", "-1", "0 or more"]),
+        ("--fpr.feature_space level", ["--fpr.feature_space", "'level'", "'levels', 'trained'"]),
+        ("--fpr.region_weight 0.1", ["fpr.feature_space is 'levels'", "`trained`", "region_weight"]),
+        ("--fpr.pixel_detach true --host.side 0", ["fpr.feature_space is 'levels'", "`trained`", "pixel_detach"]),
+        ("--preset paper --fpr.feature_space levels", ["fpr.feature_space is 'levels'", "`trained`"]),
         ("--fpr.theta high", ["--fpr.theta", "'high'", "a number"]),
         ("--maps.flip perhaps", ["--maps.flip", "'perhaps'", "true or false"]),
         ("--classify.epochs -1", ["classify.epochs", "-1"]),
@@ -82,6 +87,14 @@ def test_wrong_value_is_one_line(
     assert captured.err.startswith("error: ") and captured.err.count("\n") == 1 and "<class" not in captured.err
     for part in parts:
         assert part in captured.err
+
+
+def test_terms_that_train_the_features_need_trained_ones() -> None:
+    trained = ("--fpr.feature_space", "trained")
+    assert parsed("--fpr.region_weight", "0.1", *trained).fpr.region_weight == 0.1
+    assert parsed("--fpr.pixel_detach", "true", "--host.side", "0", *trained).fpr.pixel_detach
+    paper = parsed("--fpr.feature_space", "levels", "--fpr.region_weight", "0", preset="paper").fpr
+    assert (paper.feature_space, paper.pixel_form) == ("levels", "mean")
 
 
 def test_out_is_required(capsys: pytest.CaptureFixture[str]) -> None:

@@ -109,7 +109,7 @@ def test_state_and_weights_come_back_as_they_were(images: TaggedImages, tmp_path
 @pytest.mark.parametrize("until", [2, 3])
 def test_resumed_between_two_collections(images: TaggedImages, tmp_path: Path, until: int) -> None:
     """The prototypes of the epochs that are not repeated are read, not collected with later weights."""
-    fpr = FPRConfig(collect_every=2, region_weight=0.1)
+    fpr = FPRConfig(collect_every=2, region_weight=0.1, feature_space="trained")
     start = trained(images, tmp_path / "cam").state_dict()
     phase = OptimiserConfig(epochs=5, batch_size=4, learning_rate=2e-3)
 
@@ -144,6 +144,44 @@ def test_prototypes_survive_the_disk(images: TaggedImages, tmp_path: Path) -> No
     loaded = load_prototypes(tmp_path / "p.safetensors")
     for name, value in vars(prototypes).items():
         assert torch.equal(getattr(loaded, name), value) if isinstance(value, torch.Tensor) else loaded.spread == value
+
+
+def side_host(images: TaggedImages) -> CamHost:
+    """A frozen backbone with a side branch that does not add to the class maps yet."""
+    return new_host(images, replace(HOST, freeze="all", side=8, side_levels=("blocks.1", "blocks.3")))
+
+
+def test_prototypes_stand_still_under_a_frozen_backbone(images: TaggedImages) -> None:
+    """Other weights of the side branch, the same class maps: the same regions of features that it has no part in."""
+    host, targets = side_host(images), torch.tensor(images.labels).float()
+    inputs = PhotoInputs(host, images, ViewsConfig(size=64), torch.device("cpu"))
+    assert host.side is not None
+    found = {}
+    for space in ("levels", "trained"):
+        fpr = FPRConfig(feature_space=space)  # type: ignore[arg-type]
+        before = collect(host, inputs, targets, fpr, None, 0)
+        for projection in host.side.projections.parameters():
+            torch.nn.init.normal_(projection)
+        found[space] = before, collect(host, inputs, targets, fpr, None, 0)
+    assert found["levels"][0].negative_valid.any() and found["levels"][0].positive_valid.any()
+    for name in ("positive", "negative", "negative_source"):
+        assert torch.equal(*(getattr(prototypes, name) for prototypes in found["levels"])), name
+    assert torch.equal(*(prototypes.negative_source for prototypes in found["trained"]))
+    assert not torch.allclose(*(prototypes.negative for prototypes in found["trained"]))
+
+
+@pytest.mark.parametrize("space", ["levels", "trained"])
+def test_training_compares_the_features_that_were_collected(images: TaggedImages, tmp_path: Path, space: str) -> None:
+    """Both spaces have prototypes of their own width, and the term is at work in both."""
+    fpr = FPRConfig(feature_space=space, margin=1.5)  # type: ignore[arg-type]
+    host = side_host(images)
+    torch.nn.init.normal_(host.classifier.weight)
+    trained(images, tmp_path, OptimiserConfig(epochs=1, batch_size=4, learning_rate=1e-3), fpr, host)
+    assert host.side is not None
+    levels = sum(projection.shape[1] for projection in host.side.projections.parameters())
+    width = load_prototypes(tmp_path / "prototypes.safetensors").negative.shape[2]
+    assert width == (levels if space == "levels" else 8)
+    assert json.loads((tmp_path / "metrics.jsonl").read_text())["pixel"] > 0
 
 
 def test_weights_that_do_not_fit(images: TaggedImages, tmp_path: Path) -> None:

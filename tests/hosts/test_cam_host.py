@@ -228,6 +228,77 @@ def test_side_branch_begins_as_nothing_and_adds_to_the_maps(freeze: str) -> None
         torch.testing.assert_close(joined.logits, joined.maps.mean((2, 3)))
 
 
+NECK = {"neck": 8, "levels": ("layer2", "layer4")}
+
+
+def scaled_by_hand(levels: list[torch.Tensor]) -> torch.Tensor:
+    """Levels by their root mean square, side by side at the size of the first."""
+    scaled = [level / level.square().mean().sqrt() for level in levels]
+    size = levels[0].shape[2:]
+    return torch.cat([functional.interpolate(s, size, mode="bilinear", align_corners=False) for s in scaled], 1)
+
+
+@pytest.mark.parametrize("settings", [SIDE, NECK, {**NECK, **SIDE}])
+def test_level_features_are_the_scaled_levels_and_the_maps_stay(settings: dict[str, object]) -> None:
+    """Of the levels that the side branch sees, or the neck where there is none or it is left out."""
+    torch.manual_seed(0)
+    host = host_of(freeze="all", output_stride=32, **settings)
+    frozen = host.frozen_part(3 * torch.randn(4, 3, 64, 96) + 1)
+    host.measure_scales(frozen)
+    if host.side_classifier is not None:
+        nn.init.normal_(host.side_classifier.weight)
+    names = sorted({*host.main_levels, *host.side_levels})
+    assert len(frozen) == len(names)
+    levels = dict(zip(names, frozen, strict=True))
+    for side in (True, False):
+        seen = host.side_levels if side and host.side is not None else host.main_levels
+        with torch.no_grad():
+            given, plain = (host.trained_part(frozen, side, level_features) for level_features in (True, False))
+        bare = seen == host.main_levels and host.neck is None
+        expected = plain.features if bare else scaled_by_hand([levels[name] for name in seen])
+        torch.testing.assert_close(given.features, expected, atol=1e-5, rtol=1e-5)
+        assert given.features.shape[2:] == given.maps.shape[2:] == levels[seen[0]].shape[2:]
+        assert torch.equal(given.maps, plain.maps) and torch.equal(given.logits, plain.logits)
+        assert bare or given.features.shape[1] > plain.features.shape[1]
+
+
+@pytest.mark.parametrize("settings", [SIDE, NECK])
+def test_level_features_stand_still_while_all_above_a_frozen_backbone_is_trained(settings: dict[str, object]) -> None:
+    torch.manual_seed(0)
+    host = host_of(freeze="all", output_stride=32, **settings).train()
+    frozen = host.frozen_part(torch.randn(4, 3, 64, 96))
+    host.measure_scales(frozen)
+    host.train()
+    before, features = (host.trained_part(frozen, level_features=levels) for levels in (True, False))
+    assert not before.features.requires_grad and features.features.requires_grad
+    optimiser = torch.optim.SGD([*host.main_parameters(), *host.side_parameters()], lr=0.1)
+    for _ in range(2):  # the side branch's classifier starts at zero
+        optimiser.zero_grad()
+        (host.trained_part(frozen, level_features=True).maps - 1).square().mean().backward()
+        optimiser.step()
+    after = host.trained_part(frozen, level_features=True)
+    assert torch.equal(after.features, before.features)
+    assert not torch.allclose(after.maps, before.maps, atol=1e-3)
+    assert not torch.allclose(host.trained_part(frozen).features, features.features, atol=1e-3)
+
+
+def test_level_features_of_trained_stages_move_with_them() -> None:
+    host = host_of(freeze="layer2", **NECK)
+    host.trained_part(host.frozen_part(torch.randn(2, 3, 64, 64)), level_features=True).features.sum().backward()
+    assert all(p.grad is not None for p in host.backbone_parameters())
+    assert host.neck is not None and all(p.grad is None for p in host.neck.parameters())
+
+
+@pytest.mark.parametrize("freeze", ["layer2", "all"])
+def test_a_bare_level_is_its_own_level_feature(freeze: str) -> None:
+    host = host_of(freeze=freeze)
+    frozen = host.frozen_part(torch.randn(2, 3, 64, 64))
+    host.measure_scales(frozen)
+    with torch.no_grad():
+        for one, other in zip(host.trained_part(frozen), host.trained_part(frozen, level_features=True), strict=True):
+            assert torch.equal(one, other)
+
+
 def test_side_branch_gets_the_statistics_of_the_data() -> None:
     torch.manual_seed(0)
     host = host_of(freeze="all", **SIDE)

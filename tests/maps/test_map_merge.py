@@ -117,6 +117,28 @@ def test_features_and_maps_are_averaged_on_the_grid_of_scale_1(
     close(merged.logits, merged.maps.mean((2, 3)))
 
 
+def test_level_features_are_merged_like_any_others() -> None:
+    """The class maps are the same; the features are those of the backbone's levels, averaged over the views."""
+    torch.manual_seed(0)
+    config = replace(
+        PRESETS["paper"].host, backbone="test_resnet", weights="none", freeze="all", levels=("layer3", "layer4"), neck=8
+    )
+    host = CamHost(config, 3).eval()
+    images = TaggedImages(Classes(("a", "b", "c")), ("p", "q", "r"), np.ones((3, 3), bool), photo)
+    inputs = PhotoInputs(host, images, ViewsConfig(kind="square", size=96), torch.device("cpu"))
+    plain, merged = (merged_output(host, inputs, BATCH, (1.0, 0.5), True, levels) for levels in (False, True))
+    assert torch.equal(merged.maps, plain.maps) and torch.equal(merged.logits, plain.logits)
+    parts = []
+    for scale in (1.0, 0.5):
+        for mirrored in (False, True):
+            with torch.no_grad():
+                view = host.trained_part(inputs.plain(BATCH, mirrored, scale), level_features=True).features
+            view = view.flip(3) if mirrored else view
+            parts.append(torch.stack([torch.stack([loop_resize(p, (6, 6), True) for p in image]) for image in view]))
+    assert merged.features.shape[1] > plain.features.shape[1] == 8
+    close(merged.features, torch.stack(parts).mean(0))
+
+
 @pytest.mark.parametrize("scales", [(1.0,), (1.0, 0.5), (0.5, 1.0)])
 def test_activation_of_each_scale_with_mirror_images(host: CamHost, make: Make, scales: tuple[float, ...]) -> None:
     inputs = make()

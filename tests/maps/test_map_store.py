@@ -30,7 +30,7 @@ def test_small_maps_come_back_exactly(
     path = tmp_path_factory.mktemp("maps") / "a.npz"
     planes = np.random.default_rng(seed).integers(0, 256, (classes, height, width), dtype=np.uint8)
     numbers = np.random.default_rng(seed).permutation(100)[:classes]
-    save_maps(path, numbers, planes)
+    save_maps(path, numbers, planes, np.zeros(3))
     stored = load_maps(path)
     np.testing.assert_array_equal(stored.maps, planes)
     np.testing.assert_array_equal(stored.classes, numbers)
@@ -46,7 +46,7 @@ def test_quantisation_is_within_half_a_level() -> None:
 @pytest.mark.parametrize("size", [(375, 500), (500, 375), (193, 64), (1, 900), (900, 1)])
 def test_large_maps_keep_size_and_values(tmp_path: Path, size: tuple[int, int]) -> None:
     maps = quantised(smooth(3, *size)) if min(size) > 1 else np.full((2, *size), 77, np.uint8)
-    save_maps(tmp_path / "a.npz", np.arange(len(maps)), maps)
+    save_maps(tmp_path / "a.npz", np.arange(len(maps)), maps, np.zeros(3))
     stored = load_maps(tmp_path / "a.npz").maps
     assert stored.shape == maps.shape
     difference = np.abs(stored.astype(int) - maps)
@@ -55,19 +55,19 @@ def test_large_maps_keep_size_and_values(tmp_path: Path, size: tuple[int, int]) 
 
 def test_image_of_voc_takes_less_than_60_kilobytes(tmp_path: Path) -> None:
     for seed in range(5):
-        save_maps(tmp_path / "a.npz", np.array([1, 4, 14]), quantised(smooth(3, 375, 500, seed)))
+        save_maps(tmp_path / "a.npz", np.array([1, 4, 14]), quantised(smooth(3, 375, 500, seed)), np.zeros(3))
         assert (tmp_path / "a.npz").stat().st_size < 60_000
 
 
 def test_nothing_larger_than_the_bound_is_stored(tmp_path: Path) -> None:
-    save_maps(tmp_path / "a.npz", np.array([0]), np.zeros((1, 300, 1000), np.uint8))
+    save_maps(tmp_path / "a.npz", np.array([0]), np.zeros((1, 300, 1000), np.uint8), np.zeros(3))
     with np.load(tmp_path / "a.npz", allow_pickle=False) as file:
         assert max(file["maps"].shape) == LONGEST_STORED_SIDE and file["size"].tolist() == [300, 1000]
 
 
 @pytest.mark.parametrize("name", ["trip/day 1/a.npz", "Grüße.npz", "日本.npz", "a.b.npz"])
 def test_names_and_folders(tmp_path: Path, name: str) -> None:
-    save_maps(tmp_path / name, np.array([2]), np.full((1, 4, 5), 9, np.uint8))
+    save_maps(tmp_path / name, np.array([2]), np.full((1, 4, 5), 9, np.uint8), np.zeros(3))
     assert load_maps(tmp_path / name).maps.tolist() == np.full((1, 4, 5), 9).tolist()
 
 
@@ -79,14 +79,14 @@ def test_cut_off_before_the_rename_leaves_what_was_there(tmp_path: Path, monkeyp
 
     for before in (False, True):
         if before:
-            save_maps(path, np.array([0]), old)
+            save_maps(path, np.array([0]), old, np.zeros(3))
         with monkeypatch.context() as patch:
             patch.setattr(os, "replace", fail)
             with pytest.raises(OSError, match="power"):
-                save_maps(path, np.array([0]), new)
+                save_maps(path, np.array([0]), new, np.zeros(3))
         assert path.exists() == before
     assert load_maps(path).maps.max() == 1
-    save_maps(path, np.array([0]), new)
+    save_maps(path, np.array([0]), new, np.zeros(3))
     assert load_maps(path).maps.max() == 2
     assert [p.name for p in tmp_path.iterdir()] == ["a.npz"]
 
@@ -105,7 +105,7 @@ def test_missing_file(tmp_path: Path) -> None:
 def test_file_that_is_damaged_anywhere(tmp_path: Path) -> None:
     path, other = tmp_path / "a.npz", tmp_path / "b.npz"
     maps = quantised(smooth(2, 30, 40))
-    save_maps(path, np.array([0, 3]), maps)
+    save_maps(path, np.array([0, 3]), maps, np.zeros(3))
     content = path.read_bytes()
     for length in range(0, len(content), 37):
         other.write_bytes(content[:length])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tag2mask.fpr import FPRConfig, Prototypes, collect_prototypes, fpr_loss
 from tag2mask.fpr.pools import sampling_priority
-from tests.paper import reference
+from tests.paper import ours, reference
 from tests.paper.reference import Bank, Image, Place, RowOrder
 
 
@@ -127,7 +127,7 @@ def double(prototypes: Prototypes) -> Prototypes:
 
 
 def as_mask(places: set[Place], like: Tensor) -> Tensor:
-    """The suppressed pixels of the loops as the package's boolean tensor (N, C, H, W)."""
+    """Pixels of the loops as the package's boolean tensor (N, C, H, W)."""
     mask = torch.zeros_like(like, dtype=torch.bool)
     for place in places:
         mask[place] = True
@@ -169,19 +169,22 @@ def loop_loss(batch: Batch, lists: Bank, config: FPRConfig, steps: int = 100) ->
         )  # fmt: skip
     if config.pixel_weight > 0:
         if config.pixel_select == "halo":
-            places = reference.halo(
-                maps, labels, theta=config.theta, below=config.halo_below, epsilon=config.pixel_epsilon
-            )
+            below, epsilon = config.halo_below, config.pixel_epsilon
+            places = ours.halo(maps, labels, theta=config.theta, below=below, epsilon=epsilon)
+            lifted = ours.above_halo(maps, labels, below=below, epsilon=epsilon)
         else:
             kind = "cosine" if config.distance == "cosine" else "l2"
             places = reference.suppressed(
                 features, maps, labels, lists, theta=config.theta, epsilon=config.pixel_epsilon,
                 margin=config.margin, kind=kind,
             )  # fmt: skip
+            lifted = ours.lifted(features, maps, labels, lists, margin=config.margin, kind=kind)
         trained = batch.maps(features.detach()) if config.pixel_detach else maps
         pixel = reference.pixel_rectification(
             trained, labels, places, form=config.pixel_form, average=config.pixel_average
         )
+        if config.pixel_lift > 0:
+            pixel = pixel + config.pixel_lift * ours.pixel_lift(trained, labels, lifted)
         weight = reference.pixel_weight(config.pixel_weight, config.pixel_weight_unit, labels.shape[1], steps)
         total = total + weight * pixel
     return total

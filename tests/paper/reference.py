@@ -312,25 +312,24 @@ def plain_distance(first: Sequence[float], second: Sequence[float], kind: str) -
     return math.dist(first, second)
 
 
-def halo(maps: Tensor, labels: Tensor, *, theta: float, below: float, epsilon: float) -> set[Place]:
-    """The control without prototypes: pixels with theta < M / max M < below of present classes."""
-    maps = maps.detach()
-    places = set()
-    for n in range(len(labels)):
-        for c in range(labels.shape[1]):
-            if labels[n, c] != 1:
-                continue
-            peak = highest(maps[n, c])
-            for y, x in activated(maps[n, c], theta, epsilon):
-                if float(maps[n, c, y, x]) / (peak + epsilon) < below:
-                    places.add((n, c, y, x))
-    return places
-
-
 def pixel_rectification(maps: Tensor, labels: Tensor, places: set[Place], *, form: str, average: str) -> Tensor:
     """Eq. 7 over the suppressed pixels, or with a pixel's value through softplus, or relative to its map's maximum."""
     values: list[list[Tensor]] = [[] for _ in range(len(maps))]
-    peaks: dict[tuple[int, int], Tensor] = {}
+    maxima = peaks(maps, labels)
+    for n, c, y, x in sorted(places):
+        value = maps[n, c, y, x]
+        if form == "softplus":
+            value = torch.log(1 + torch.exp(value))
+        elif form == "ratio":
+            value = value / maxima[n, c]
+        values[n].append(value)
+    term = average_of(values, average, maps)
+    return term * mean_peak(maxima) if form == "ratio" and maxima else term
+
+
+def peaks(maps: Tensor, labels: Tensor) -> dict[tuple[int, int], Tensor]:
+    """max M of each image and present class whose map has a positive pixel, with gradient."""
+    maxima = {}
     for n in range(len(labels)):
         for c in range(labels.shape[1]):
             best = maps[n, c, 0, 0]
@@ -338,18 +337,13 @@ def pixel_rectification(maps: Tensor, labels: Tensor, places: set[Place], *, for
                 for x in range(maps.shape[3]):
                     best = maps[n, c, y, x] if maps[n, c, y, x] > best else best
             if labels[n, c] == 1 and best > 0:
-                peaks[n, c] = best
-    for n, c, y, x in sorted(places):
-        value = maps[n, c, y, x]
-        if form == "softplus":
-            value = torch.log(1 + torch.exp(value))
-        elif form == "ratio":
-            value = value / peaks[n, c]
-        values[n].append(value)
-    term = average_of(values, average, maps)
-    if form == "ratio" and peaks:
-        term = term * (sum(peak.item() for peak in peaks.values()) / len(peaks))
-    return term
+                maxima[n, c] = best
+    return maxima
+
+
+def mean_peak(maxima: dict[tuple[int, int], Tensor]) -> float:
+    """The mean of the maxima, without gradient."""
+    return sum(maximum.item() for maximum in maxima.values()) / len(maxima)
 
 
 # Equation 9, and all of it with every number as it is published

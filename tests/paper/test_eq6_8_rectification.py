@@ -137,14 +137,6 @@ def test_the_default_is_invariant_to_the_scale_of_the_features(scale: float) -> 
         assert torch.equal(one, other), f"{int((one != other).sum())} pixels changed (seed {seed})"
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 10**6), st.floats(0, 0.5), st.floats(0.1, 1), st.sampled_from([0.0, 1e-4]))
-def test_halo_pixels_equal_the_loops(seed: int, theta: float, below: float, epsilon: float) -> None:
-    _, maps, _, labels = cases.batch(seed, height=3).outputs()
-    places = reference.halo(maps, labels, theta=theta, below=below, epsilon=epsilon)
-    assert torch.equal(halo_pixels(maps, labels > 0, theta, below, epsilon), cases.as_mask(places, maps))
-
-
 # Their loss
 
 

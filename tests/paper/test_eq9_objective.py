@@ -25,9 +25,11 @@ SWITCHES = {
     "pixel_weight": [0.0, 1.0, 30.0],
     "pixel_weight_unit": ["schedule", "literal"],
     "pixel_form": ["ratio", "mean", "softplus"],
+    "pixel_lift": [0.0, 0.5, 1.0],
     "pixel_select": ["prototypes", "prototypes", "halo"],
     "halo_below": [0.2, 0.6],
     "margin": [0.8, 1.0, 1.2],
+    "feature_space": ["trained"],  # a matter of the network; the loss takes the features that it is given
     "distance": ["l2", "rms", "cosine"],
     "distance_offset": [0.0, 0.1],
     "temperature": [1.0, 13.0],
@@ -57,7 +59,7 @@ def test_the_switches_are_all_there() -> None:
     of_the_pass = {
         "positive_theta", "prototypes", "negatives", "superclass_trim", "singleton_superclass", "refill", "rank_by",
         "positive_capacity", "kmeans_restarts", "collect_every", "collect_scales", "collect_flip",
-        "collect_epsilon",
+        "collect_epsilon", "explained_trim",
     }  # fmt: skip
     assert {field.name for field in fields(FPRConfig)} == set(SWITCHES) | of_the_pass
 
@@ -146,12 +148,12 @@ def test_features_that_equal_every_prototype_have_finite_gradients(config: FPRCo
     batch.labels[:] = 1
     rows = [[value] * 4] * 2
     lists = reference.Bank([rows] * 3, [[0.5, 0.5]] * 3, [rows] * 3, [[0, 1]] * 3, [rows] * 3, [[0, 1]] * 3, 1.0)
-    loss = cases.package_loss(batch, cases.padded(lists), replace(config, region_weight=1.0))
+    loss = cases.package_loss(batch, cases.padded(lists), replace(config, region_weight=1.0, feature_space="trained"))
     assert torch.isfinite(loss)
     assert all(torch.isfinite(gradient).all() for gradient in cases.gradients(loss, batch.leaves))
 
 
-@pytest.mark.parametrize("config", [AUTHORS, PAPER, FPRConfig(region_weight=0.1)])
+@pytest.mark.parametrize("config", [AUTHORS, PAPER, FPRConfig(region_weight=0.1, feature_space="trained")])
 def test_prototypes_get_no_gradient_and_inputs_stay_as_they_are(config: FPRConfig) -> None:
     batch, prototypes = cases.batch(3), cases.padded(cases.bank(3, FULL))
     features, maps, logits, labels = batch.outputs()

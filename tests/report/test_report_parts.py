@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ def picture_of(uri: str) -> Image.Image:
 def changed(summary: dict[str, Any], details: dict[str, Any], **miou: tuple[float, float]) -> Figures:
     """Figures with other mIoU (gtfree, matched), equal in both seeds, and differences that fit them."""
     for method, (gtfree, matched) in miou.items():
+        summary["methods"].setdefault(method, deepcopy(summary["methods"]["halo"]))
         summary["methods"][method]["gtfree"]["miou"] = {"mean": gtfree, "std": 0.0}
         summary["methods"][method]["matched"]["miou"] = {"mean": matched, "std": 0.0}
     gain = miou["fpr"][0] - miou["continued"][0]
@@ -64,6 +67,37 @@ def test_words_follow_the_figures(
     assert all(part in everything for part in said), everything
     assert ("the prototypes matter" in everything) == (fpr[1] - 42 >= 0.5)
     assert "plateau" not in everything
+
+
+@pytest.mark.parametrize(
+    ("controls", "said"),
+    [
+        ({"halo": 42.0}, "3.0 points ahead of halo, the control without prototypes."),
+        ({"halo": 42.0, "sharpen": 40.0}, "3.0 points ahead of halo, the stronger control without prototypes."),
+        ({"halo": 42.0, "sharpen": 44.8}, "0.2 points ahead of sharpen, the stronger control without prototypes."),
+        ({"halo": 42.0, "sharpen": 47.5}, "2.5 points behind sharpen, the stronger control without prototypes."),
+    ],
+)
+def test_words_compare_with_the_stronger_control(
+    finished_run: Path, summary: dict[str, Any], details: dict[str, Any], controls: dict[str, float], said: str
+) -> None:
+    miou = {name: (value, value) for name, value in controls.items()}
+    figures = changed(summary, details, continued=(40.0, 40.0), fpr=(45.0, 45.0), **miou)
+    config = read_settings(finished_run)
+    config = replace(config, methods=tuple(dict.fromkeys((*config.methods, *controls))))
+    words = with_figures(config, figures)
+    remarks = " ".join(words.remarks)
+    assert said in remarks
+    assert ("the prototypes matter" in remarks) == ("3.0 points ahead" in said)
+    assert ("high ones up (sharpen" in words.lead) == ("sharpen" in controls)
+
+
+def test_words_without_a_control_do_not_speak_of_prototypes(
+    finished_run: Path, summary: dict[str, Any], details: dict[str, Any]
+) -> None:
+    del summary["methods"]["halo"]
+    remarks = " ".join(with_figures(read_settings(finished_run), Figures(summary, details)).remarks)
+    assert "At matched area (a diagnostic" in remarks and "prototypes" not in remarks
 
 
 def test_words_warn_of_an_unfinished_baseline_and_of_seeds_far_apart(
@@ -150,13 +184,13 @@ def test_regions_are_filled_outlined_and_veiled() -> None:
 def test_prediction_is_the_largest_map_above_the_level() -> None:
     generator = np.random.default_rng(1)
     maps = generator.integers(0, 256, (3, 6, 7)).astype(np.uint8)
-    found = predicted(StoredMaps(np.array([4, 2, 9]), maps), 128)
+    found = predicted(StoredMaps(np.array([4, 2, 9]), maps, np.zeros(10)), 128)
     for y in range(6):
         for x in range(7):
             values = maps[:, y, x].tolist()
             expected = values.index(max(values)) + 1 if max(values) >= 128 else 0
             assert found[y, x] == expected
-    assert not predicted(StoredMaps(np.zeros(0, np.int16), np.zeros((0, 6, 7), np.uint8)), 1).any()
+    assert not predicted(StoredMaps(np.zeros(0, np.int16), np.zeros((0, 6, 7), np.uint8), np.zeros(10)), 1).any()
 
 
 def test_negatives_that_suppress_most_are_shown_then_the_most_confident() -> None:

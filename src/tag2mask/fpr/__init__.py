@@ -12,13 +12,21 @@ from tag2mask.fpr.contrast import region_contrast
 from tag2mask.fpr.objective import Terms, binary_cross_entropy, collect_prototypes, fpr_loss, pixel_term_weight
 from tag2mask.fpr.pools import PrototypePools, TopRows
 from tag2mask.fpr.prototypes import Prototypes, build_prototypes
-from tag2mask.fpr.rectification import halo_pixels, pixel_rectification, suppressed_pixels
+from tag2mask.fpr.rectification import (
+    compared_pixels,
+    halo_pixels,
+    pixel_lift,
+    pixel_rectification,
+    suppressed_pixels,
+)
 from tag2mask.fpr.regions import region_features
+from tag2mask.fpr.training_free import training_free_rectification
 from tag2mask.presets import AUTHORS, PAPER, PAPER_AT_SCALE
 
 __all__ = [
     "AUTHORS", "PAPER", "PAPER_AT_SCALE", "FPRConfig", "PrototypePools", "Prototypes", "Terms", "TopRows",
-    "activated_pixels", "binary_cross_entropy", "build_prototypes", "collect_prototypes", "fpr_loss", "halo_pixels",
-    "pixel_rectification", "pixel_term_weight", "region_contrast", "region_features", "relative_activation",
-    "suppressed_pixels",
+    "activated_pixels", "binary_cross_entropy", "build_prototypes", "collect_prototypes", "compared_pixels",
+    "fpr_loss", "halo_pixels", "pixel_lift", "pixel_rectification", "pixel_term_weight", "region_contrast",
+    "region_features", "relative_activation", "suppressed_pixels",
+    "training_free_rectification",
 ]  # fmt: skip

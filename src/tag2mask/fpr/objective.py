@@ -14,7 +14,7 @@ from tag2mask.fpr.activation import activated_pixels
 from tag2mask.fpr.contrast import region_contrast
 from tag2mask.fpr.pools import PrototypePools
 from tag2mask.fpr.prototypes import Prototypes, build_prototypes
-from tag2mask.fpr.rectification import halo_pixels, pixel_rectification, suppressed_pixels
+from tag2mask.fpr.rectification import compared_pixels, halo_pixels, pixel_lift, pixel_rectification
 from tag2mask.fpr.regions import region_features
 
 
@@ -24,18 +24,19 @@ def binary_cross_entropy(logits: Tensor, labels: Tensor, focal_gamma: float = 0.
     Eq. 10 multiplies the negative term alone by sigmoid(logit)^gamma.
 
     Args:
-        logits: (N, C); labels: (N, C), 0 or 1.
+        logits: (N, C); labels: (N, C), 1, 0, or -1 for unknown.
         focal_gamma: 0 is Eq. 1; the paper's ablation uses 2.
 
     Returns:
-        The mean over images and classes.
+        The mean over images and classes of what is known.
     """
     labels = labels.to(logits.dtype)
     positive = -labels * functional.logsigmoid(logits)
     negative = -(1 - labels) * functional.logsigmoid(-logits)
     if focal_gamma > 0:
         negative = negative * torch.exp(focal_gamma * functional.logsigmoid(logits))  # sigmoid(logit)^gamma
-    return (positive + negative).mean()
+    known = labels >= 0
+    return (positive + negative)[known].mean() if known.any() else logits.sum() * 0.0
 
 
 class Terms(NamedTuple):
@@ -69,7 +70,7 @@ def fpr_loss(
     """L = L_BCE + lambda1 L_RC + lambda2 L_PR (Eq. 9).
 
     Args:
-        features: F, (N, D, H, W); maps: M, (N, C, H, W); logits: (N, C); labels: (N, C), 0 or 1.
+        features: F, (N, D, H, W); maps: M, (N, C, H, W); logits: (N, C); labels: (N, C), 1, 0 or -1 (unknown).
         prototypes: of this epoch; None when no term needs them.
         config: switches and weights.
         steps: training steps in the whole run, which the ``schedule`` weight unit needs.
@@ -95,14 +96,17 @@ def fpr_loss(
     if config.pixel_weight > 0:
         if config.pixel_select == "halo" or prototypes is None:
             suppressed = halo_pixels(maps, present, config.theta, config.halo_below, config.pixel_epsilon)
+            lifted = halo_pixels(maps, present, config.halo_below, float("inf"), config.pixel_epsilon)
         else:
             thresholds = (config.theta, config.margin, config.pixel_epsilon, config.distance == "cosine")
-            suppressed = suppressed_pixels(features, maps, present, prototypes, *thresholds)
+            suppressed, lifted = compared_pixels(features, maps, present, prototypes, *thresholds)
         if config.pixel_detach:
             if classifier is None:
                 raise ValueError("pixel_detach needs the classifier (features -> class maps) of the network")
             maps = classifier(features.detach())
         pixel = pixel_rectification(maps, suppressed, config.pixel_form, config.pixel_average, present)
+        if config.pixel_lift > 0:
+            pixel = pixel + config.pixel_lift * pixel_lift(maps, lifted, present)
         activated = activated_pixels(maps, config.theta, config.pixel_epsilon) & present[:, :, None, None]
         share = suppressed.sum() / activated.sum().clamp(min=1)
     weight = pixel_term_weight(config, labels.shape[1], steps)
@@ -156,5 +160,5 @@ def collect_prototypes(
         raise ValueError("no batch to collect prototypes from; give at least one image")
     return build_prototypes(
         pools, config.prototypes, superclasses if config.superclass_trim else None,
-        config.singleton_superclass, config.kmeans_restarts, seed, config.negatives,
+        config.singleton_superclass, config.kmeans_restarts, seed, config.negatives, config.explained_trim,
     )  # fmt: skip

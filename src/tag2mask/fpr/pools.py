@@ -112,12 +112,12 @@ class PrototypePools:
         sources: Tensor,
         core: tuple[Tensor, Tensor] | None = None,
     ) -> None:
-        """Sort the regions of a batch into the pools: present classes positive, absent classes negative.
+        """Sort the regions of a batch into the pools: present classes positive, absent ones negative, unknown ones out.
 
         Args:
             regions: f of Eq. 3, (N, C, D); area: (N, C), regions of area 0 are left out.
             confidence: (N, C) ranks the negatives.
-            labels: (N, C), 1 where the class is tagged.
+            labels: (N, C), 1 tagged, 0 not tagged, -1 unknown.
             sources: (N,) int64 image numbers, no two images the same.
             core: regions and area of a higher threshold, for the positives; the same regions if None.
         """
@@ -125,4 +125,4 @@ class PrototypePools:
         core_regions, core_area = (regions, area) if core is None else core
         priority = sampling_priority(sources, labels.shape[1])
         self.positive.add(core_regions, priority, present & (core_area > 0), sources, present)
-        self.negative.add(regions, confidence.detach(), ~present & (area > 0), sources, present)
+        self.negative.add(regions, confidence.detach(), (labels == 0) & (area > 0), sources, present)

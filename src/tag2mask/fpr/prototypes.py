@@ -51,6 +51,7 @@ def build_prototypes(
     kmeans_restarts: int = 1,
     seed: int = 0,
     negatives: int | None = None,
+    explained_trim: bool = False,
 ) -> Prototypes:
     """Centroids of the positives, the most confident negatives, and the negatives that survive the trimming.
 
@@ -62,6 +63,7 @@ def build_prototypes(
         singleton_superclass: ``keep`` or ``skip`` the negatives of a class that is alone in its super-class.
         kmeans_restarts: n_init of scikit-learn's k-means (10 iterations each, as in the release).
         seed: of k-means.
+        explained_trim: drop negatives that ``explained_by_tags`` of their image.
 
     Returns:
         Prototypes on the device of the pools. A class without regions has no prototypes.
@@ -77,6 +79,7 @@ def build_prototypes(
     )
     sources = torch.full((2, class_count, negatives), NO_SOURCE, dtype=torch.int64, device=device)
     spreads = []
+    typical = torch.full((class_count,), torch.inf, device=device)
     for c in range(class_count):
         regions = pools.positive.ranked(c)[0]  # (R, D)
         if len(regions):
@@ -84,8 +87,12 @@ def build_prototypes(
             positive[c, : len(centroids)], weight[c, : len(centroids)] = centroids, shares
             positive_valid[c, : len(centroids)] = True
             spreads.append((regions - regions.mean(0)).norm(dim=1).mean().item())
+            typical[c] = torch.cdist(regions, centroids).amin(dim=1).median()
+    for c in range(class_count):
         candidates, _, numbers, tags = pools.negative.ranked(c)  # (R, D), (R,), (R,), (R, C)
         survives = survives_trimming(c, tags, superclasses, singleton_superclass)
+        if explained_trim:
+            survives &= ~explained_by_tags(candidates, tags, positive, positive_valid, typical)
         # A pool of just the wanted size is the paper's trimming, which leaves gaps; a larger one refills them.
         chosen = survives.nonzero().flatten()[:negatives]
         kept = min(negatives, len(candidates))
@@ -108,6 +115,25 @@ def cluster(regions: Tensor, count: int, seed: int, restarts: int) -> tuple[Tens
     shares = np.bincount(kmeans.labels_, minlength=k) / len(points)
     centroids = torch.from_numpy(kmeans.cluster_centers_).to(regions)
     return centroids, torch.from_numpy(shares).to(regions)
+
+
+def explained_by_tags(regions: Tensor, tags: Tensor, positive: Tensor, valid: Tensor, typical: Tensor) -> Tensor:
+    """Which negatives show an object that their image is tagged with, as the wheels of a bus among those of car.
+
+    A region counts as explained by a class when it lies nearer to one of its positive prototypes than the median of
+    the class's own regions does. Super-classes approximate this test; it needs none.
+
+    Args:
+        regions: (R, D); tags: (R, C) boolean, of their images.
+        positive: P_pos, (C, K, D); valid: (C, K); typical: (C,) that median, infinity for a class without regions.
+
+    Returns:
+        (R,) boolean.
+    """
+    count, channels = positive.shape[1:]
+    distance = torch.cdist(regions, positive.reshape(-1, channels)).view(len(regions), -1, count)  # (R, C, K)
+    nearest = distance.masked_fill(~valid, torch.inf).amin(dim=2)  # (R, C)
+    return (tags & (nearest < typical)).any(dim=1)
 
 
 def survives_trimming(

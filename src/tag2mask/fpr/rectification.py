@@ -27,7 +27,7 @@ def nearest_squared(pixels: Tensor, prototypes: Tensor, valid: Tensor) -> Tensor
 
 
 @torch.no_grad()
-def suppressed_pixels(
+def compared_pixels(
     features: Tensor,
     maps: Tensor,
     present: Tensor,
@@ -36,28 +36,30 @@ def suppressed_pixels(
     margin: float = 1.0,
     epsilon: float = 0.0,
     cosine: bool = False,
-) -> Tensor:
-    """Phi_c of Eq. 8: activated pixels that lie nearer to a trimmed negative than to every positive prototype.
+) -> tuple[Tensor, Tensor]:
+    """Phi_c of Eq. 8, pixels to suppress, and its counterpart Psi_c, pixels to lift.
 
     Phi_c = {i : min_k ||F^i - P_neg'|| < margin * min_k ||F^i - P_pos||, A_c^i = 1}; margin 1 is the paper's.
+    Psi_c = {i : min_k ||F^i - P_pos|| < margin * min_k ||F^i - P_neg'||, M_c^i > 0}; ours.
 
     Args:
         features: F, (N, D, H, W); maps: M, (N, C, H, W); present: (N, C) boolean.
         prototypes: a class without positives or without trimmed negatives has nothing suppressed.
         theta, epsilon: of Eq. 2.
-        margin: factor on the distance to the positives.
+        margin: factor on the farther distance; below 1 it leaves the pixels between alone.
         cosine: compare unit vectors.
 
     Returns:
-        (N, C, H, W) boolean.
+        suppressed and lifted, each (N, C, H, W) boolean.
     """
     n, classes, height, width = maps.shape
     suppressed = torch.zeros(n, classes, height * width, dtype=torch.bool, device=maps.device)
+    lifted = torch.zeros_like(suppressed)
     usable = prototypes.positive_valid.any(1) & prototypes.trimmed_valid.any(1)  # (C,)
     image, c = (present & usable).nonzero(as_tuple=True)  # P pairs
     if len(image) == 0:
-        return suppressed.view(n, classes, height, width)
-    activated = relative_activation(maps[image, c].unsqueeze(1), epsilon).flatten(1) > theta  # (P, HW)
+        return suppressed.view(maps.shape), lifted.view(maps.shape)
+    relative = relative_activation(maps[image, c].unsqueeze(1), epsilon).flatten(1)  # (P, HW)
     pixels = features.permute(0, 2, 3, 1).flatten(1, 2)  # (N, HW, D)
     positive, negative = prototypes.positive[c].to(features), prototypes.trimmed[c].to(features)  # (P, K, D)
     if cosine:
@@ -66,8 +68,17 @@ def suppressed_pixels(
     pixels = pixels[image]  # (P, HW, D)
     to_positive = nearest_squared(pixels, positive, prototypes.positive_valid[c])  # (P, HW)
     to_negative = nearest_squared(pixels, negative, prototypes.trimmed_valid[c])  # (P, HW)
-    suppressed[image, c] = activated & (to_negative < margin**2 * to_positive)
-    return suppressed.view(n, classes, height, width)
+    suppressed[image, c] = (relative > theta) & (to_negative < margin**2 * to_positive)
+    lifted[image, c] = (relative > 0) & (to_positive < margin**2 * to_negative)
+    return suppressed.view(maps.shape), lifted.view(maps.shape)
+
+
+def suppressed_pixels(
+    features: Tensor, maps: Tensor, present: Tensor, prototypes: Prototypes, theta: float = 0.1, margin: float = 1.0,
+    epsilon: float = 0.0, cosine: bool = False,
+) -> Tensor:  # fmt: skip
+    """Phi_c alone: activated pixels that lie nearer to a trimmed negative than to every positive prototype."""
+    return compared_pixels(features, maps, present, prototypes, theta, margin, epsilon, cosine)[0]
 
 
 @torch.no_grad()
@@ -79,6 +90,24 @@ def halo_pixels(
     Returns (N, C, H, W) boolean, False for absent classes."""
     relative = relative_activation(maps, epsilon)
     return (relative > theta) & (relative < below) & present[:, :, None, None]
+
+
+def pixel_lift(maps: Tensor, lifted: Tensor, present: Tensor) -> Tensor:
+    """The counterpart of the ratio form: mean of 1 - M / max M over Psi, times the mean maximum of the present maps.
+
+    A push alone ends when a map is its peak and nothing else; what positives explain is held up against it.
+
+    Args:
+        maps: M, (N, C, H, W), with gradient; lifted: Psi, (N, C, H, W) boolean; present: (N, C) boolean.
+
+    Returns:
+        A scalar; zero, and without effect, when nothing is lifted.
+    """
+    image, c, row, column = lifted.nonzero(as_tuple=True)  # S pixels
+    if len(image) == 0:
+        return maps.sum() * 0.0
+    maximum = maps.amax(dim=(2, 3))  # (N, C)
+    return (1 - maps[image, c, row, column] / maximum[image, c]).mean() * maximum.detach()[present].mean()
 
 
 def pixel_rectification(

@@ -41,15 +41,26 @@ class Neck(nn.Module):
         roots = [level.square().mean().sqrt() for level in levels]
         self.level_scale.copy_(torch.stack(roots).clamp(min=torch.finfo(torch.float32).tiny))
 
+    def scaled_levels(self, levels: list[Tensor]) -> Tensor:
+        """What the neck sees, untrained: the levels by their scale, side by side at the finest stride, (N, D, H, W)."""
+        size = max((level.shape[2:] for level in levels), key=lambda s: s[0] * s[1])
+        scaled = [level / scale for scale, level in zip(self.level_scale, levels, strict=True)]
+        return torch.cat([resized(level, size) for level in scaled], dim=1)
+
     def forward(self, levels: list[Tensor]) -> Tensor:
         size = max((level.shape[2:] for level in levels), key=lambda s: s[0] * s[1])
         total: Tensor | None = None
         for scale, projection, level in zip(self.level_scale, self.projections, levels, strict=True):
-            part = projection(level / scale)  # (N, neck, h, w) at the level's stride
-            if part.shape[2:] != size:
-                part = functional.interpolate(part, size, mode="bilinear", align_corners=False)
+            part = resized(projection(level / scale), size)  # (N, neck, h, w) -> (N, neck, H, W)
             total = part if total is None else total + part  # (N, neck, H, W) at the finest stride
         return self.layers(total)
+
+
+def resized(maps: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
+    """(N, D, h, w) -> (N, D, H, W), bilinear; the same tensor where nothing changes."""
+    if maps.shape[2:] == size:
+        return maps
+    return functional.interpolate(maps, size, mode="bilinear", align_corners=False)
 
 
 class CamHost(nn.Module):
@@ -59,8 +70,8 @@ class CamHost(nn.Module):
     frozen half may be kept for a whole training.
 
     The main branch is the classic CAM: levels, perhaps a neck, a 1x1 classifier. A side branch over more local levels
-    may join it when the CAM is trained on: it adds to the class maps, starts at zero, and its features are the
-    output's F. Deep features say at every pixel what the whole image shows: there, water near a boat lies with boats.
+    may join it when the CAM is trained on: it adds to the class maps and starts at zero. Features F come from its
+    levels: deep ones say at every pixel what the whole image shows, and there water near a boat lies with boats.
 
     Args:
         config: backbone, levels, stride, freezing, neck, side branch.
@@ -201,20 +212,25 @@ class CamHost(nn.Module):
         x = self._run(self.frozen_stages, images.contiguous(memory_format=torch.channels_last), levels)
         return [*levels.values(), x] if len(self.trained_stages) else list(levels.values())
 
-    def trained_part(self, frozen: list[Tensor], side: bool = True) -> HostOutput:
+    def trained_part(self, frozen: list[Tensor], side: bool = True, level_features: bool = False) -> HostOutput:
         """The frozen half's output -> features (N, D, H, W), class maps (N, C, H, W), logits (N, C).
 
-        ``side=False`` leaves the side branch out, as while the classifier is trained.
+        Args:
+            side: False leaves the side branch out, as while the classifier is trained.
+            level_features: features F are the scaled levels that the side branch sees (the neck, without a side
+                branch) in place of what it makes of them; a bare level is the same either way.
         """
         levels = self._levels(frozen)
         main = [levels[name] for name in self.main_levels]
         features = self.neck(main) if self.neck is not None else main[-1] / self.feature_scale  # (N, D, H, W)
         maps = self.classifier(features)  # (N, C, H, W)
+        last, seen = self.neck, main
         if side and self.side is not None and self.side_classifier is not None:
-            features = self.side([levels[name] for name in self.side_levels])  # (N, D, H, W) at the side's stride
-            if maps.shape[2:] != features.shape[2:]:
-                maps = functional.interpolate(maps, features.shape[2:], mode="bilinear", align_corners=False)
-            maps = maps + self.side_classifier(features)  # (N, C, H, W)
+            last, seen = self.side, [levels[name] for name in self.side_levels]
+            features = self.side(seen)  # (N, D, H, W) at the side's stride
+            maps = resized(maps, features.shape[2:]) + self.side_classifier(features)  # (N, C, H, W)
+        if level_features and last is not None:
+            features = last.scaled_levels(seen)
         return HostOutput(features, maps, maps.mean(dim=(2, 3)))  # logits: (N, C)
 
     def _levels(self, frozen: list[Tensor]) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tag2mask.fpr import Prototypes, training_free_rectification
 from tag2mask.hosts import HostOutput
 from tag2mask.hosts.cam import CamHost
 from tag2mask.hosts.inputs import PhotoInputs
@@ -22,8 +23,11 @@ def merged_output(
     batch: np.ndarray,
     scales: tuple[float, ...] = (1.0,),
     flip: bool = False,
+    level_features: bool = False,
 ) -> HostOutput:
     """Features and class maps averaged over views on the grid of scale 1, as the prototype pass needs them.
+
+    ``level_features`` as in ``CamHost.trained_part``.
 
     Returns:
         features (N, D, H, W), maps (N, C, H, W), logits (N, C) = spatial mean of the averaged maps.
@@ -33,7 +37,7 @@ def merged_output(
     maps: list[Tensor] = []
     for scale in sorted(scales, key=lambda s: s != 1.0):  # scale 1 first, it gives the grid
         for mirrored in (False, True) if flip else (False,):
-            output = host.trained_part(inputs.plain(batch, mirrored, scale))
+            output = host.trained_part(inputs.plain(batch, mirrored, scale), level_features=level_features)
             for tensor, parts in ((output.features, features), (output.maps, maps)):
                 view = tensor.flip(3) if mirrored else tensor
                 size = size or view.shape[2:]
@@ -47,9 +51,12 @@ def merged_output(
 
 @torch.no_grad()
 def class_activation(
-    host: CamHost, inputs: PhotoInputs, batch: np.ndarray, scales: tuple[float, ...], flip: bool
-) -> tuple[list[Tensor], Tensor]:
+    host: CamHost, inputs: PhotoInputs, batch: np.ndarray, scales: tuple[float, ...], flip: bool,
+    prototypes: Prototypes | None = None,
+) -> tuple[list[Tensor], Tensor]:  # fmt: skip
     """relu(M) of every scale, plain plus mirrored-back, and the mean logits at scale 1 (or the first one).
+
+    With ``prototypes``, of level features, every view is rectified without training.
 
     Returns:
         One tensor (N, C, H_s, W_s) for each scale; logits (N, C).
@@ -59,8 +66,10 @@ def class_activation(
     for scale in scales:
         views = []
         for mirrored in (False, True) if flip else (False,):
-            output = host.trained_part(inputs.plain(batch, mirrored, scale))
+            output = host.trained_part(inputs.plain(batch, mirrored, scale), level_features=prototypes is not None)
             view = output.maps.relu()
+            if prototypes is not None:
+                view = training_free_rectification(output.features, output.maps, prototypes)
             views.append(view.flip(3) if mirrored else view)
             if scale == (1.0 if 1.0 in scales else scales[0]):
                 logits.append(output.logits)

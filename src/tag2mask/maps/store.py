@@ -22,10 +22,12 @@ class StoredMaps:
     Attributes:
         classes: (P,) int16 class numbers, from 0.
         maps: (P, H, W) uint8, round(255 x normalised map), at the image's size.
+        peaks: (C,) float32, the maximum of every class's map before normalising, tagged or not.
     """
 
     classes: np.ndarray
     maps: np.ndarray
+    peaks: np.ndarray
 
 
 def quantised(maps: np.ndarray) -> np.ndarray:
@@ -33,13 +35,14 @@ def quantised(maps: np.ndarray) -> np.ndarray:
     return np.rint(np.clip(maps, 0.0, 1.0) * 255).astype(np.uint8)
 
 
-def save_maps(path: Path, classes: np.ndarray, maps: np.ndarray) -> None:
+def save_maps(path: Path, classes: np.ndarray, maps: np.ndarray, peaks: np.ndarray) -> None:
     """Write the maps of one image, atomically.
 
     Args:
         path: ``<id>.npz``.
         classes: (P,) class numbers, from 0.
         maps: (P, H, W) uint8 at the image's size; larger ones are stored reduced and enlarged again when read.
+        peaks: (C,) maximum of every class's map before normalising.
     """
     height, width = maps.shape[1:]
     factor = min(1.0, LONGEST_STORED_SIDE / max(height, width, 1))
@@ -48,8 +51,9 @@ def save_maps(path: Path, classes: np.ndarray, maps: np.ndarray) -> None:
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:
         np.savez_compressed(
-            file, classes=np.asarray(classes, np.int16), maps=small, size=np.array([height, width], np.int32)
-        )
+            file, classes=np.asarray(classes, np.int16), maps=small, size=np.array([height, width], np.int32),
+            peaks=np.asarray(peaks, np.float32),
+        )  # fmt: skip
     os.replace(partial, path)
 
 
@@ -57,7 +61,7 @@ def load_maps(path: Path) -> StoredMaps:
     """Read maps that ``save_maps`` wrote; nothing in the file is executed."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            classes, small, size = file["classes"], file["maps"], file["size"]
+            classes, small, size, peaks = file["classes"], file["maps"], file["size"], file["peaks"]
     except FileNotFoundError:
         raise InputError(f"there are no maps at {path}; run `tag2mask localize` first.") from None
     except MemoryError:
@@ -66,7 +70,7 @@ def load_maps(path: Path) -> StoredMaps:
         raise InputError(
             f"{path} is not a file of maps ({type(error).__name__}); delete it and localize again."
         ) from error
-    return StoredMaps(classes, _resized(small, (int(size[0]), int(size[1]))))
+    return StoredMaps(classes, _resized(small, (int(size[0]), int(size[1]))), peaks)
 
 
 def _resized(maps: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:

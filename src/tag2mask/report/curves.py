@@ -12,7 +12,10 @@ from tag2mask.stages.table import TITLES
 WIDTH, HEIGHT = 340, 210
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 26
 """Margins of a chart for its axis labels."""
-DASHES = {"cam": "", "continued": "7 3", "halo": "2 3", "fpr": "", "focal": "9 3 2 3", "rc": "4 4", "pr": "1 4"}
+DASHES = {
+    "cam": "", "continued": "7 3", "halo": "2 3", "sharpen": "5 2 1 2", "fpr": "", "focal": "9 3 2 3", "rc": "4 4",
+    "pr": "1 4",
+}  # fmt: skip
 """Lines differ in more than colour."""
 
 Points = dict[str, list[tuple[float, float]]]

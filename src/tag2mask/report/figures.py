@@ -17,7 +17,7 @@ SHOWN = ("cam", "continued", "halo", "fpr")
 """Methods in bars and pictures, where the run has them."""
 MOST_SHOWN = 4
 PROTOCOL_TEXTS = {
-    "gtfree": "threshold by a rule on the maps alone (minimum cross-entropy); the default",
+    "gtfree": "threshold by a rule on the maps alone (minimum cross-entropy, not below what absent classes reach)",
     "fixed": "one threshold for all, 0.30 of a map's maximum",
     "matched": "threshold at which the predicted area equals the true area",
     "oracle": "threshold with the best mIoU",

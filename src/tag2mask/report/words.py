@@ -63,7 +63,8 @@ def explained(method: str) -> str:
     """A method in a few words."""
     return {
         "continued": "with the tags alone (CAM trained on)",
-        "halo": "pushing down every low activation (halo, the control without prototypes)",
+        "halo": "pushing down every low activation (halo, a control without prototypes)",
+        "sharpen": "pushing low activations down and high ones up (sharpen, a control without prototypes)",
         "fpr": "with False Positive Rectification (FPR)",
     }.get(method, TITLES[method])
 
@@ -152,7 +153,9 @@ def chance(figures: Figures, reference: str, protocol: str) -> str:
 def compared(figures: Figures) -> list[str]:
     """Maps against thresholds, and prototypes against none."""
     remarks = []
-    fpr, continued, halo = (figures.mean(method, "matched", "miou") for method in ("fpr", "continued", "halo"))
+    fpr, continued = (figures.mean(method, "matched", "miou") for method in ("fpr", "continued"))
+    controls = {name: figures.mean(name, "matched", "miou") for name in ("halo", "sharpen")}
+    known = {name: value for name, value in controls.items() if value is not None}
     free = (figures.mean("fpr", "gtfree", "miou") or 0) - (figures.mean("continued", "gtfree", "miou") or 0)
     if fpr is not None and continued is not None:
         matched = fpr - continued
@@ -169,11 +172,14 @@ def compared(figures: Figures) -> list[str]:
         else:
             text += "So the maps themselves are not better either."
         remarks.append(text)
-    if fpr is not None and halo is not None:
-        place = "ahead of" if fpr >= halo else "behind"
-        text = f"At matched area FPR is {abs(fpr - halo):.1f} points {place} halo, the control without prototypes. "
-        if fpr - halo >= LEVEL:
-            text += "So the prototypes matter: pushing down low activations does not do the same."
+    if fpr is not None and known:
+        strongest = max(known, key=lambda name: known[name])
+        ahead = fpr - known[strongest]
+        place, rank = "ahead of" if ahead >= 0 else "behind", "stronger " if len(known) > 1 else ""
+        text = f"At matched area FPR is {abs(ahead):.1f} points {place} {strongest}, the {rank}control without "
+        text += "prototypes. "
+        if ahead >= LEVEL:
+            text += "So the prototypes matter: acting on activations alone does not do the same."
         else:
             text += "So nothing shows here that the prototypes are needed."
         remarks.append(text)

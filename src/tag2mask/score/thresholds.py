@@ -3,7 +3,7 @@
 ========  ==========================================  =====================
 protocol  level                                       reads
 ========  ==========================================  =====================
-gtfree    a rule on the histogram of the maps         maps; the default
+gtfree    a rule on the maps of all photos            maps; the default
 fixed     one threshold for all, 0.30 unless told     nothing
 matched   the foreground share is the truth's         masks: a diagnostic
 oracle    mIoU is best                                masks: a diagnostic
@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from tag2mask.errors import InputError
 from tag2mask.score.histograms import LEVELS, Counts, ScoreHistograms
@@ -28,6 +29,8 @@ NEEDS_MASKS: frozenset[ThresholdProtocol] = frozenset({"matched", "oracle"})
 """Protocols that read the truth; a figure of theirs is never shown without saying so."""
 FIXED = 0.30
 """Share of a map's maximum."""
+ABSENT_QUANTILE = 0.7
+EPSILON = 1e-5
 
 
 def minimum_cross_entropy(map_levels: Counts) -> int:
@@ -53,6 +56,29 @@ def minimum_cross_entropy(map_levels: Counts) -> int:
     return int(best[(len(best) - 1) // 2])
 
 
+def absent_floor(peaks: Floats, tags: npt.NDArray[np.bool_]) -> int:
+    """Level below which no threshold should go: what the maps of absent classes reach all the same.
+
+    A map's values are shares of its own maximum. The peak of a class in a photo without it, as a share of the median
+    peak in photos with it, is a level that is no evidence of the class. The floor is what 30 % of such peaks reach: on
+    maps with broad shoulders it lifts a rule that cuts too low; on clean maps it lies below the rule and does nothing.
+
+    Args:
+        peaks: (N, C) maximum of relu(M) of every class in every photo; tags: (N, C).
+
+    Returns:
+        A level from 1 to 255; 1 where no photo lacks a class that another has.
+    """
+    relative = []
+    for c in range(tags.shape[1]):
+        if tags[:, c].any():
+            relative.append(peaks[~tags[:, c], c] / (np.median(peaks[tags[:, c], c]) + EPSILON))
+    reached = np.concatenate(relative) if relative else np.zeros(0)
+    if not len(reached):
+        return 1
+    return int(np.clip(np.ceil((LEVELS - 1) * np.quantile(reached, ABSENT_QUANTILE)), 1, LEVELS - 1))
+
+
 def sum_times_log_mean(total: Floats, count: Floats) -> Floats:
     """total * log(total / count), 0 where the total is 0; the part of the cross-entropy that a group keeps."""
     return total * np.log(np.where(total > 0, total, 1.0) / np.where(total > 0, count, 1.0))
@@ -64,18 +90,20 @@ def choose_level(
     *,
     fixed: float = FIXED,
     rule: Callable[[Counts], int] = minimum_cross_entropy,
+    floor: int = 1,
 ) -> int:
     """Threshold level 1..255 of a set.
 
     ``fixed``: the threshold of protocol "fixed", above 0, at most 1. ``rule``: the rule of protocol "gtfree";
-    it gets ``histograms.map_levels`` (256,) alone, so it cannot read a mask. Of equally good levels, "oracle"
+    it gets ``histograms.map_levels`` (256,) alone, so it cannot read a mask. ``floor``: the lowest level that
+    "gtfree" may take (``absent_floor``). Of equally good levels, "oracle"
     and "matched" take the lowest. Raises ``InputError`` for an unknown protocol, for a fixed threshold out of
     range, and for a protocol that reads masks where there are none.
     """
     if protocol not in PROTOCOLS:
         raise InputError(f"The threshold protocol is {protocol!r}; expected one of {', '.join(PROTOCOLS)}.")
     if protocol == "gtfree":
-        return rule(histograms.map_levels)
+        return max(floor, rule(histograms.map_levels))
     if protocol == "fixed":
         return level_of(fixed)
     counts = counts_by_level(histograms)

@@ -24,6 +24,7 @@ from tag2mask.progress import Reporter, Step
 from tag2mask.runs import method_folder, write_text
 from tag2mask.stages.network import SeedSetup, set_up_seed
 from tag2mask.stages.pipeline import read_settings
+from tag2mask.stages.tags import pooled_features
 
 RULE = "confident learning"
 COLUMNS = ("image", "class", "kind", "score", "probability", "likeness", "cleanlab", "box", "rule", "decision")
@@ -134,23 +135,6 @@ def audit_run(run: Path, seed: int | None, limit: int, report: Reporter) -> Audi
     csv.writer(text, lineterminator="\n").writerows([COLUMNS, *rows])
     write_text(run / "audit" / "suspects.csv", text.getvalue())
     return Audit(setup.data, setup.images, suspects, {"missing": len(every) - wrong, "wrong": wrong}, rows)
-
-
-@torch.no_grad()
-def pooled_features(setup: SeedSetup, step: Step) -> npt.NDArray[np.float32]:
-    """Mean and maximum over each picture of the backbone's levels, (N, D), before any weights of the run are loaded.
-
-    The tags must not have trained them: a network that has learnt a missing tag by heart would not suspect it.
-    """
-    setup.host.eval()
-    rows = []
-    for batch in setup.inputs.plain_batches(32):
-        levels = setup.inputs.plain(batch)
-        if len(setup.host.trained_stages):  # the frozen half ends early; the rest is as it came, too
-            levels = [*levels, setup.host.trained_part(levels, side=False).features]
-        rows.append(torch.cat([part for level in levels for part in (level.mean((2, 3)), level.amax((2, 3)))], dim=1))
-        step(int(batch[-1]) + 1, len(setup.images))
-    return torch.cat(rows).cpu().numpy()
 
 
 @torch.no_grad()

@@ -19,6 +19,7 @@ from tag2mask.score import (
     ScoreHistograms,
     Scores,
     ThresholdProtocol,
+    absent_floor,
     absent_probability,
     bce,
     choose_level,
@@ -30,7 +31,7 @@ from tag2mask.stages.localize import ImageMaps
 
 FIGURES = ("miou", "precision", "recall", "fdr", "leak", "pixel_ap")
 """What summary.json holds of each method and protocol, in percent."""
-REFERENCES = ("continued", "halo")
+REFERENCES = ("continued", "halo", "sharpen")
 """The controls that ``fpr`` is compared with."""
 MASKS_IN_MEMORY = 1_000_000_000
 """Bytes of masks that are kept, so that the next method need not read them again."""
@@ -84,14 +85,17 @@ def score_method(maps: Iterable[ImageMaps], truth: Truth, labels: np.ndarray) ->
     contexts = truth.masks.contexts
     count = 0 if contexts is None else len(contexts.names)
     histograms = ScoreHistograms(labels.shape[1], count, images=len(labels))
-    logits = np.full(labels.shape, np.nan)
+    logits, peaks = np.full(labels.shape, np.nan), np.zeros(labels.shape)
     for image in maps:
         mask, context = truth[image.index]
         histograms.add(image.index, image.classes, image.maps, mask, context)
+        peaks[image.index] = image.peaks
         if image.logits is not None:
             logits[image.index] = image.logits
+    floor = absent_floor(peaks, labels)
     by_protocol = {
-        protocol: scores(histograms, choose_level(histograms, protocol), contexts) for protocol in PROTOCOLS
+        protocol: scores(histograms, choose_level(histograms, protocol, floor=floor), contexts)
+        for protocol in PROTOCOLS
     }
     return MethodScores(histograms, by_protocol, tag_figures(logits, labels))
 

@@ -17,6 +17,7 @@ from tag2mask.hosts import HostOutput
 from tag2mask.progress import Reporter
 from tag2mask.runs import method_folder
 from tag2mask.stages.network import SeedSetup
+from tag2mask.stages.tags import read_training_tags
 
 IMAGES_FOR_A_CLASS = 4
 """Pictures of suppressed pixels kept for each class, those with the largest share of them."""
@@ -38,19 +39,24 @@ def collect_evidence(config: RunConfig, setup: SeedSetup, run: Path, report: Rep
     fpr = config.fpr
     if not fpr.needs_prototypes() or not folder.is_dir():
         return
-    targets = torch.tensor(setup.images.labels, dtype=torch.float32, device=setup.device)
+    tags = read_training_tags(run, setup)
+    targets = torch.tensor(tags, dtype=torch.float32, device=setup.device)
     prototypes = collect(setup.host, setup.inputs, targets, fpr, setup.superclasses, setup.seed + 1000)
     setup.host.eval()
+
+    def output_of(batch: np.ndarray) -> HostOutput:
+        return setup.host.trained_part(setup.inputs.plain(batch), level_features=fpr.feature_space == "levels")
+
     valid, sources = prototypes.trimmed_valid, prototypes.trimmed_source
     source = [(c, int(sources[c, k])) for c, k in valid.nonzero().tolist()]
     source_maps = []
     for c, image in source:
-        output = setup.host.trained_part(setup.inputs.plain(np.array([image])))
+        output = output_of(np.array([image]))
         source_maps.append(on_grid(relative_activation(output.maps)[:1, c : c + 1] * 255, "bilinear"))
     shares: list[tuple[int, float, int]] = []  # (class, suppressed share of the picture, image)
     with report.task("suppressed pixels") as step:
         for batch in setup.inputs.plain_batches(32):
-            output = setup.host.trained_part(setup.inputs.plain(batch))
+            output = output_of(batch)
             share = suppressed(output, targets[torch.from_numpy(batch)], prototypes, fpr).float().mean((2, 3))  # (N, C)
             shares += [(c, share[row, c].item(), int(batch[row])) for row, c in share.nonzero().tolist()]
             step(int(batch[-1]) + 1, len(setup.images))
@@ -60,7 +66,7 @@ def collect_evidence(config: RunConfig, setup: SeedSetup, run: Path, report: Rep
         chosen += [(c, image) for _, image in ranked[:IMAGES_FOR_A_CLASS]]
     nearest = []
     for c, image in chosen:
-        output = setup.host.trained_part(setup.inputs.plain(np.array([image])))
+        output = output_of(np.array([image]))
         pixels = suppressed(output, targets[image : image + 1], prototypes, fpr)[0, c]  # (h, w)
         ranks = nearest_rank(output.features, prototypes.trimmed[c], valid[c], fpr.distance == "cosine")
         shown = torch.where(pixels, ranks, NOT_SUPPRESSED)[None, None].float()

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from tag2mask.config import MapsConfig
+from tag2mask.fpr import Prototypes
 from tag2mask.maps.merge import class_activation, localization_maps
 from tag2mask.maps.store import quantised, save_maps
 from tag2mask.progress import Step
@@ -21,27 +22,38 @@ Sizes = Sequence[tuple[int, int]] | Mapping[int, tuple[int, int]]
 
 @dataclass(frozen=True)
 class ImageMaps:
-    """What is known of one image: number, tagged classes (P,), maps (P, H, W) uint8, logits (C,) or None."""
+    """What is known of one image."""
 
     index: int
     classes: np.ndarray
+    """(P,), the tagged ones."""
     maps: np.ndarray
+    """(P, H, W) uint8."""
     logits: np.ndarray | None
+    """(C,)."""
+    peaks: np.ndarray
+    """(C,) maximum of every class's map before it is divided by it, tagged or not."""
 
 
 @torch.no_grad()
-def localize(setup: SeedSetup, config: MapsConfig, sizes: Sizes, step: Step) -> Iterator[ImageMaps]:
-    """Maps of all images by the host's present weights, at the images' own (height, width)."""
+def localize(
+    setup: SeedSetup, config: MapsConfig, sizes: Sizes, step: Step, prototypes: Prototypes | None = None
+) -> Iterator[ImageMaps]:
+    """Maps of all images by the host's present weights, at the images' own (height, width).
+
+    ``prototypes``: for rectification without training.
+    """
     setup.host.eval()
     for batch in setup.inputs.plain_batches(32):
-        yield from _localize_batch(setup, config, batch, sizes)
+        yield from _localize_batch(setup, config, batch, sizes, prototypes)
         step(int(batch[-1]) + 1, len(setup.images))
 
 
 def _localize_batch(
-    setup: SeedSetup, config: MapsConfig, batch: np.ndarray, sizes: Sizes
+    setup: SeedSetup, config: MapsConfig, batch: np.ndarray, sizes: Sizes, prototypes: Prototypes | None
 ) -> Iterator[ImageMaps]:
-    maps, logits = class_activation(setup.host, setup.inputs, batch, config.scales, config.flip)
+    maps, logits = class_activation(setup.host, setup.inputs, batch, config.scales, config.flip, prototypes)
+    peaks = torch.stack([scale.amax(dim=(2, 3)) for scale in maps]).sum(0).cpu().numpy()  # (N, C)
     for row, index in enumerate(batch.tolist()):
         classes = np.flatnonzero(setup.images.labels[index])  # (P,)
         size = sizes[index]
@@ -50,12 +62,13 @@ def _localize_batch(
             planes = quantised(localization_maps(maps, row, chosen, size).cpu().numpy())  # (P, H, W)
         else:
             planes = np.zeros((0, *size), np.uint8)
-        yield ImageMaps(index, classes, planes, logits[row].cpu().numpy())
+        yield ImageMaps(index, classes, planes, logits[row].cpu().numpy(), peaks[row])
 
 
 def store_maps(
-    setup: SeedSetup, config: MapsConfig, folder: Path, step: Step, indices: list[int] | None = None
-) -> None:
+    setup: SeedSetup, config: MapsConfig, folder: Path, step: Step, indices: list[int] | None = None,
+    prototypes: Prototypes | None = None,
+) -> None:  # fmt: skip
     """Write the maps of the images that have none in ``folder`` yet: of all, or of those at ``indices``."""
     setup.host.eval()
     wanted = range(len(setup.images)) if indices is None else indices
@@ -63,8 +76,8 @@ def store_maps(
     step(len(wanted) - len(missing), len(wanted))
     for number, index in enumerate(missing, 1):
         sizes = {index: setup.images.image(index).size[::-1]}
-        for image in _localize_batch(setup, config, np.array([index]), sizes):
-            save_maps(map_path(folder, setup.images.ids[index]), image.classes, image.maps)
+        for image in _localize_batch(setup, config, np.array([index]), sizes, prototypes):
+            save_maps(map_path(folder, setup.images.ids[index]), image.classes, image.maps, image.peaks)
         step(len(wanted) - len(missing) + number, len(wanted))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from tag2mask.data.masks import write_mask
 from tag2mask.maps.store import load_maps
 from tag2mask.progress import Step
-from tag2mask.score import LEVELS, ScoreHistograms, choose_level
+from tag2mask.score import LEVELS, ScoreHistograms, absent_floor, choose_level
 from tag2mask.stages.localize import map_path
 from tag2mask.stages.network import SeedSetup
 
@@ -24,11 +24,13 @@ def write_masks(setup: SeedSetup, maps: Path, folder: Path, step: Step) -> float
     """
     count = len(setup.images)
     histograms = ScoreHistograms(len(setup.images.classes), images=count)
+    peaks = np.zeros(setup.images.labels.shape)  # (N, C)
     for index, name in enumerate(setup.images.ids):
         stored = load_maps(map_path(maps, name))
         histograms.add(index, stored.classes.astype(np.int64), stored.maps, None)
+        peaks[index] = stored.peaks
         step(index + 1, 2 * count)
-    level = choose_level(histograms, "gtfree")
+    level = choose_level(histograms, "gtfree", floor=absent_floor(peaks, setup.images.labels))
     for index, name in enumerate(setup.images.ids):
         stored = load_maps(map_path(maps, name))
         mask = np.zeros(stored.maps.shape[1:], np.uint8)  # (H, W)

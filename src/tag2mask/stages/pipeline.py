@@ -16,7 +16,7 @@ import yaml
 
 from tag2mask.config import RunConfig
 from tag2mask.data.masks import Masks, open_masks
-from tag2mask.engine import load_weights, set_up_torch
+from tag2mask.engine import set_up_torch
 from tag2mask.errors import InputError
 from tag2mask.progress import Reporter
 from tag2mask.runs import locked, method_folder, versions, write_json, write_text
@@ -26,7 +26,8 @@ from tag2mask.stages.evidence import collect_evidence
 from tag2mask.stages.localize import localize, store_maps
 from tag2mask.stages.masks import write_masks
 from tag2mask.stages.network import SeedSetup, set_up_seed
-from tag2mask.stages.train import train_classifier, train_method, warn_of_tags
+from tag2mask.stages.tags import training_tags
+from tag2mask.stages.train import load_method, train_classifier, train_method, warn_of_tags
 
 GALLERY_IMAGES = 12
 """Images whose maps are kept for the report."""
@@ -40,9 +41,10 @@ def train(config: RunConfig, run: Path, report: Reporter, resume: bool = False) 
         for seed in config.seeds:
             setup = set_up_seed(config, run, seed, device, report)
             warn_of_tags(setup, report)
-            train_classifier(config, setup, run, report, resume)
+            tags = training_tags(config, setup, run, report)
+            train_classifier(config, setup, tags, run, report, resume)
             for method in config.methods:
-                train_method(config, setup, method, run, report, resume)
+                train_method(config, setup, tags, method, run, report, resume)
 
 
 def localize_run(run: Path, methods: tuple[str, ...], split: str, report: Reporter) -> list[tuple[Path, Path, float]]:
@@ -58,11 +60,11 @@ def localize_run(run: Path, methods: tuple[str, ...], split: str, report: Report
     for seed in config.seeds:
         setup = set_up_seed(config, run, seed, device, report, split)
         for method in methods:
-            load_weights(method_folder(run, seed, method) / "weights.safetensors", setup.host)
+            prototypes = load_method(setup, method, run)
             name = split or config.data.split
             folder, masks = (method_folder(run, seed, method) / kind / name for kind in ("maps", "masks"))
             with report.task(f"seed {seed}: maps of {method}") as step:
-                store_maps(setup, config.maps, folder, step)
+                store_maps(setup, config.maps, folder, step, prototypes=prototypes)
             with report.task(f"seed {seed}: masks of {method}") as step:
                 folders.append((folder, masks, write_masks(setup, folder, masks, step)))
     return folders
@@ -90,9 +92,9 @@ def evaluate_run(run: Path, methods: tuple[str, ...], split: str, report: Report
         names, contexts = setup.images.classes.names, masks.contexts.names if masks.contexts else ()
         results[seed] = {}
         for method in chosen:
-            load_weights(method_folder(run, seed, method) / "weights.safetensors", setup.host)
+            prototypes = load_method(setup, method, run)
             with report.task(f"seed {seed}: figures of {method}") as step:
-                maps = localize(setup, config.maps, sizes, step)
+                maps = localize(setup, config.maps, sizes, step, prototypes)
                 results[seed][method] = score_method(maps, truth, setup.images.labels)
     other = split and split != config.data.split
     seconds = time.monotonic() - start
@@ -115,10 +117,10 @@ def prepare_report(run: Path, report: Reporter) -> None:
         if not (method_folder(run, setup.seed, method) / "weights.safetensors").is_file():
             report.warn(f"{method} is not trained yet; the report goes without it.")
             continue
-        load_weights(method_folder(run, setup.seed, method) / "weights.safetensors", setup.host)
+        prototypes = load_method(setup, method, run)
         with report.task(f"pictures of {method}") as step:
-            store_maps(setup, config.maps, method_folder(run, setup.seed, method) / "gallery", step, chosen)
-    load_weights(method_folder(run, setup.seed, "cam") / "weights.safetensors", setup.host)
+            store_maps(setup, config.maps, method_folder(run, setup.seed, method) / "gallery", step, chosen, prototypes)
+    load_method(setup, "cam", run)
     collect_evidence(config, setup, run, report)
     write_json(run / "gallery.json", {"seed": setup.seed, "images": [int(i) for i in chosen]})
 

@@ -9,8 +9,9 @@ from rich.table import Table
 
 TITLES = {
     "cam": "CAM", "continued": "CAM trained on", "focal": "focal BCE", "halo": "halo (no prototypes)",
+    "sharpen": "sharpen (no prototypes)",
     "rc": "region contrast (RC)", "pr": "pixel rectification (PR)", "paper": "RC + PR, the paper's form",
-    "fpr": "FPR, the default",
+    "training_free": "FPR without training", "fpr": "FPR, the default",
 }  # fmt: skip
 """How methods are called in tables and reports."""
 COLUMNS = ("gtfree", "fixed", "matched", "oracle")

@@ -6,14 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from tag2mask.config import FPRConfig, RunConfig
-from tag2mask.engine import fit, load_weights
+from tag2mask.engine import collect, fit, load_prototypes, load_weights, save_prototypes, save_weights
 from tag2mask.errors import InputError
+from tag2mask.fpr import Prototypes
 from tag2mask.presets import method_config
 from tag2mask.progress import Reporter
 from tag2mask.runs import method_folder
 from tag2mask.stages.network import SeedSetup
+from tag2mask.stages.tags import TrainingTags
 
 CLASSIFIER_ALONE = FPRConfig(region_weight=0.0, pixel_weight=0.0)
 
@@ -29,7 +32,9 @@ def warn_of_tags(setup: SeedSetup, report: Reporter) -> None:
         report.warn(f"every photo is tagged {', '.join(always)}: without a photo that lacks it there are no negatives.")
 
 
-def train_classifier(config: RunConfig, setup: SeedSetup, run: Path, report: Reporter, resume: bool) -> None:
+def train_classifier(
+    config: RunConfig, setup: SeedSetup, tags: TrainingTags, run: Path, report: Reporter, resume: bool
+) -> None:
     """Train the classifier whose class maps are the class activation map, or load it if it is finished."""
     folder = method_folder(run, setup.seed, "cam")
     if finished(folder, resume):
@@ -37,13 +42,13 @@ def train_classifier(config: RunConfig, setup: SeedSetup, run: Path, report: Rep
         return
     with report.task(f"seed {setup.seed}: classifier (CAM)") as step:
         fit(
-            setup.host, setup.inputs, setup.images.labels, config.classify, CLASSIFIER_ALONE, setup.superclasses,
+            setup.host, setup.inputs, tags, config.classify, CLASSIFIER_ALONE, setup.superclasses,
             setup.seed, folder, step, resume, side=False,
         )  # fmt: skip
 
 
 def train_method(
-    config: RunConfig, setup: SeedSetup, method: str, run: Path, report: Reporter, resume: bool
+    config: RunConfig, setup: SeedSetup, tags: TrainingTags, method: str, run: Path, report: Reporter, resume: bool
 ) -> None:
     """Train one method on from the class activation map; the host ends with the method's weights."""
     folder = method_folder(run, setup.seed, method)
@@ -55,9 +60,12 @@ def train_method(
         settings = replace(settings, superclass_trim=False)
         report.warn(f"{method}: the data has no super-classes, so negatives are not trimmed.")
     load_weights(method_folder(run, setup.seed, "cam") / "weights.safetensors", setup.host)
+    if method == "training_free":
+        save_without_training(setup, tags, settings, folder, report)
+        return
     with report.task(f"seed {setup.seed}: {method}") as step:
         bare = fit(
-            setup.host, setup.inputs, setup.images.labels, config.rectify, settings, setup.superclasses,
+            setup.host, setup.inputs, tags, config.rectify, settings, setup.superclasses,
             setup.seed + 1000, folder, step, resume,
         )  # fmt: skip
     if bare:
@@ -66,6 +74,26 @@ def train_method(
             f"{method}: no negative prototype is left for {names}: nothing of theirs is suppressed. "
             "Photos without them that show their surroundings would help."
         )
+
+
+def save_without_training(
+    setup: SeedSetup, tags: TrainingTags, settings: FPRConfig, folder: Path, report: Reporter
+) -> None:
+    """One prototype pass over the class activation map; its weights and these prototypes are the method."""
+    folder.mkdir(parents=True, exist_ok=True)
+    targets = torch.tensor(tags, dtype=torch.float32, device=setup.device)
+    with report.task(f"seed {setup.seed}: prototypes") as step:
+        prototypes = collect(setup.host, setup.inputs, targets, settings, setup.superclasses, setup.seed + 1000)
+        step(1, 1)
+    save_prototypes(folder / "prototypes.safetensors", prototypes)
+    save_weights(folder / "weights.safetensors", setup.host)
+
+
+def load_method(setup: SeedSetup, method: str, run: Path) -> Prototypes | None:
+    """Give the host a method's weights; returns the prototypes that its maps need at inference, if any."""
+    folder = method_folder(run, setup.seed, method)
+    load_weights(folder / "weights.safetensors", setup.host)
+    return load_prototypes(folder / "prototypes.safetensors", setup.device) if method == "training_free" else None
 
 
 def finished(folder: Path, resume: bool) -> bool:

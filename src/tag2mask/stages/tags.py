@@ -1,0 +1,101 @@
+"""The tags that training sees: those of the data set, but suspects count as unknown.
+
+A missing tag puts a true object among the negatives of its class, where it ranks first: it is what the classifier is
+surest of. Unknown pairs of image and class are in no pool and in no classification loss.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tag2mask.config import RunConfig, TagsConfig
+from tag2mask.noise import out_of_fold_probabilities, suspicion
+from tag2mask.progress import Reporter, Step
+from tag2mask.runs import read_json, seed_folder, write_json
+from tag2mask.stages.network import SeedSetup
+
+UNKNOWN = -1
+FILE = "tags.json"
+
+Tags = npt.NDArray[np.bool_]
+TrainingTags = npt.NDArray[np.int8]
+
+
+def training_tags(config: RunConfig, setup: SeedSetup, run: Path, report: Reporter) -> TrainingTags:
+    """The tags of a seed, (N, C): 1 tagged, 0 not tagged, -1 unknown. Written to ``tags.json``, read from there later.
+
+    To be called before the host learns anything: the features that find suspects must not have seen the tags.
+    """
+    path = seed_folder(run, setup.seed) / FILE
+    if not path.is_file():
+        given = with_errors(setup.images.labels, config.tags, setup.seed)
+        unknown = np.zeros_like(given)
+        if config.tags.suspects == "ignore":
+            with report.task(f"seed {setup.seed}: suspected tags") as step:
+                probabilities = out_of_fold_probabilities(pooled_features(setup, step), given, seed=setup.seed)
+            unknown = suspicion(probabilities, given).flagged
+        ids, names = setup.images.ids, setup.images.classes.names
+
+        def listed(pairs: Tags) -> list[tuple[str, str]]:
+            return [(ids[image], names[c]) for image, c in np.argwhere(pairs).tolist()]
+
+        changed = given ^ setup.images.labels
+        write_json(
+            path,
+            {
+                "unknown, not tagged": listed(unknown & ~given), "unknown, tagged": listed(unknown & given),
+                "removed": listed(changed & ~given), "added": listed(changed & given),
+            },
+        )  # fmt: skip
+        count = int(unknown.sum())
+        if count:
+            pairs = "pair of photo and class looks" if count == 1 else "pairs of photo and class look"
+            report.say(f"seed {setup.seed}: {count} {pairs} mistagged and will not be learnt from: {path}.")
+    return read_training_tags(run, setup)
+
+
+def read_training_tags(run: Path, setup: SeedSetup) -> TrainingTags:
+    """What ``training_tags`` wrote; the tags of the data set where it wrote nothing."""
+    tags = setup.images.labels.astype(np.int8)
+    path = seed_folder(run, setup.seed) / FILE
+    if path.is_file():
+        stored = read_json(path, "tags")
+        row = {name: number for number, name in enumerate(setup.images.ids)}
+        column = {name: number for number, name in enumerate(setup.images.classes.names)}
+        values = {"removed": 0, "added": 1, "unknown, not tagged": UNKNOWN, "unknown, tagged": UNKNOWN}
+        for key, value in values.items():
+            for image, name in stored[key]:
+                tags[row[image], column[name]] = value
+    return tags
+
+
+def with_errors(tags: Tags, config: TagsConfig, seed: int) -> Tags:
+    """Tags (N, C) less a random share of them, plus a random share of the absent pairs."""
+    random = np.random.default_rng((config.seed, seed))
+    result = tags.copy()
+    for present, share in ((True, config.remove), (False, config.add)):
+        pairs = np.argwhere(tags == present)
+        chosen = pairs[random.permutation(len(pairs))[: round(share * len(pairs))]]
+        result[chosen[:, 0], chosen[:, 1]] = not present
+    return result
+
+
+@torch.no_grad()
+def pooled_features(setup: SeedSetup, step: Step) -> npt.NDArray[np.float32]:
+    """Mean and maximum over each picture of the backbone's levels, (N, D), before any weights of the run are loaded.
+
+    The tags must not have trained them: a network that has learnt a missing tag by heart would not suspect it.
+    """
+    setup.host.eval()
+    rows = []
+    for batch in setup.inputs.plain_batches(32):
+        levels = setup.inputs.plain(batch)
+        if len(setup.host.trained_stages):  # the frozen half ends early; the rest is as it came, too
+            levels = [*levels, setup.host.trained_part(levels, side=False).features]
+        rows.append(torch.cat([part for level in levels for part in (level.mean((2, 3)), level.amax((2, 3)))], dim=1))
+        step(int(batch[-1]) + 1, len(setup.images))
+    return torch.cat(rows).cpu().numpy()
