@@ -116,9 +116,8 @@ def demo(arguments: list[str]) -> int:
     add_run_settings(parser, "demo")
     parser.set_defaults({"methods": ("continued", "halo", "fpr")})
     if "--table" in arguments:
-        parser.set_defaults(
-            {"seeds": (0, 1, 2), "methods": ("continued", "focal", "halo", "sharpen", "rc", "pr", "paper", "fpr")}
-        )
+        every = ("continued", "focal", "halo", "sharpen", "rc", "pr", "paper", "training_free", "fpr")
+        parser.set_defaults({"seeds": (0, 1, 2), "methods": every})
     values = parser.parse_args(with_lists(arguments))
     config = run_config(values)  # before the heavy imports, so that a mistake is told at once
     from tag2mask.stages.demo import run_demo
@@ -252,6 +251,8 @@ def evaluate(arguments: list[str]) -> int:
         "suppressed.json.",
     )
     values = parser.parse_args(arguments)
+    if values.suppressed and (values.methods or values.split):
+        raise InputError("--suppressed looks at the CAM and the photos of its training; leave out --methods, --split.")
     from tag2mask.progress import Reporter
     from tag2mask.stages import pipeline
     from tag2mask.stages.table import print_summary

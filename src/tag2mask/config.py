@@ -93,9 +93,10 @@ class DataConfig:
 class TagsConfig:
     """Tags may be wrong."""
 
-    suspects: Literal["ignore", "keep"] = "ignore"
-    """ignore: where classifiers that did not see a tag contradict it (the rule of `tag2mask audit`), the pair of photo
-    and class counts as unknown: in no pool, in no classification loss. keep: every tag is taken at its word."""
+    suspects: Literal["keep", "missing", "both"] = "keep"
+    """keep: every tag is taken at its word. missing: where classifiers that did not see it contradict the absence of a
+    tag (the rule of `tag2mask audit`), the pair of photo and class counts as unknown: in no pool, in no classification
+    loss. both: the same for tags that look wrong. On clean tags it costs a little: hard negatives look mistagged."""
     remove: float = 0.0
     """Share of the tags to remove at random before training, to measure how much errors matter. Maps and figures keep
     the tags of the data set."""
@@ -136,7 +137,7 @@ class HostConfig:
     """Add a 3x3 convolution with batch norm and ReLU to the neck."""
     side: int = 128
     """Channels of a side branch that joins when the CAM is trained on; 0 for none. It is a neck over side_levels, adds
-    to the class maps, starts at zero, and FPR measures its distances there."""
+    to the class maps and starts at zero; FPR measures its distances in its levels (see fpr.feature_space)."""
     side_levels: tuple[str, ...] = ()
     """Stages that the side branch sees, more local than the last one. Default: the last two feature levels that timm
     lists for the backbone (blocks.4 and blocks.6 of an EfficientNet-Lite, layer3 and layer4 of a ResNet)."""
@@ -306,10 +307,6 @@ class FPRConfig:
         require(self.halo_below > 0, "fpr.halo_below", self.halo_below, "above 0")
         scales = self.collect_scales
         require(bool(scales) and min(scales) > 0, "fpr.collect_scales", scales, "scales above 0")
-        require(
-            not (self.feature_space == "levels" and (self.region_weight or self.pixel_detach)), "fpr.feature_space",
-            self.feature_space, "`trained`: region_weight and pixel_detach act on the trained features",
-        )  # fmt: skip
         for name in ("region_weight", "pixel_weight", "pixel_lift", "focal_gamma", "distance_offset"):
             require(getattr(self, name) >= 0, f"fpr.{name}", getattr(self, name), "0 or more")
 
@@ -353,7 +350,7 @@ class RunConfig:
     rectify: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(epochs=8, learning_rate=2e-3))
     """Training on from there, by False Positive Rectification or a control."""
     fpr: FPRConfig = field(default_factory=FPRConfig)
-    """The method `fpr`; `halo` uses the same without prototypes."""
+    """The method `fpr`. The controls `halo` and `sharpen` are made of it, without prototypes."""
     maps: MapsConfig = field(default_factory=MapsConfig)
     """Localization maps."""
     methods: tuple[str, ...] = ("continued", "halo", "sharpen", "paper", "fpr")
@@ -376,6 +373,11 @@ class RunConfig:
             not (self.fpr.pixel_detach and self.host.side), "fpr.pixel_detach", True,
             "false, or host.side 0: with a side branch the features F are not all that the class maps are made of",
         )
+        require(
+            not (self.fpr.feature_space == "levels" and (self.fpr.region_weight or self.fpr.pixel_detach)),
+            "fpr.feature_space", self.fpr.feature_space,
+            "`trained`: region_weight and pixel_detach act on the trained features",
+        )  # fmt: skip
         require(len(set(self.methods)) == len(self.methods), "methods", self.methods, "each method once")
         require(bool(self.seeds), "seeds", self.seeds, "at least one seed")
         require(min(self.seeds) >= 0, "seeds", self.seeds, "seeds from 0 up")

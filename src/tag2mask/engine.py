@@ -164,7 +164,8 @@ def train_epoch(
         factor = rate_factor(config, done, steps)
         for group in optimiser.param_groups:
             group["lr"] = group["base"] * factor
-        output = host.trained_part(inputs.training(batch, seed, epoch), side, fpr.feature_space == "levels")
+        level_features = fpr.needs_prototypes() and fpr.feature_space == "levels"
+        output = host.trained_part(inputs.training(batch, seed, epoch), side, level_features)
         terms = fpr_loss(
             output.features, output.maps, output.logits, targets[torch.from_numpy(batch)], prototypes, fpr, steps,
             host.classifier,

@@ -11,7 +11,6 @@ from tag2mask.config import (
     MapsConfig,
     OptimiserConfig,
     RunConfig,
-    TagsConfig,
     ViewsConfig,
 )
 from tag2mask.errors import InputError
@@ -56,7 +55,7 @@ def method_config(method: str, fpr: FPRConfig) -> FPRConfig:
         "halo": replace(
             fpr, region_weight=0.0, pixel_select="halo", pixel_lift=0.0, pixel_weight=min(fpr.pixel_weight, HALO_WEIGHT)
         ),
-        "sharpen": replace(fpr, region_weight=0.0, pixel_select="halo"),
+        "sharpen": replace(fpr, region_weight=0.0, pixel_select="halo", pixel_lift=fpr.pixel_lift or 1.0),
         "rc": replace(PAPER_AT_SCALE, pixel_weight=0.0),
         "pr": replace(PAPER_AT_SCALE, region_weight=0.0),
         "paper": PAPER_AT_SCALE,
@@ -71,7 +70,6 @@ def method_config(method: str, fpr: FPRConfig) -> FPRConfig:
 PRESETS = {
     "laptop": RunConfig(),
     "paper": RunConfig(
-        tags=TagsConfig(suspects="keep"),
         methods=("continued", "halo", "paper", "fpr"),
         host=HostConfig(
             backbone="resnet50.tv_in1k", weights="timm", dilate=False, freeze="layer2", side=0

@@ -246,7 +246,7 @@ def table_of_all_methods(tmp_path_factory: pytest.TempPathFactory, tiny: list[st
 
 
 def test_demo_table_has_every_method_three_seeds_and_their_spread(table_of_all_methods: Path) -> None:
-    every = ["cam", "continued", "focal", "halo", "sharpen", "rc", "pr", "paper", "fpr"]
+    every = ["cam", "continued", "focal", "halo", "sharpen", "rc", "pr", "paper", "training_free", "fpr"]
     summary = assert_summary(table_of_all_methods / "summary.json", every, [0, 1, 2], 14)
     assert summary["methods"]["cam"]["oracle"]["miou"]["std"] > 0
     assert (table_of_all_methods / "report.html").is_file()

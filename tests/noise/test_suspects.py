@@ -104,8 +104,8 @@ def test_a_class_of_which_nothing_was_learnt_has_no_suspects(share: float) -> No
 
 
 def test_ranking_is_by_score_then_image_then_class() -> None:
-    tags = np.array([[True, True], [False, False], [False, False], [False, False]])
-    probabilities = np.array([[0.85, 0.85], [0.9, 0.9], [0.9, 0.9], [0.1, 0.1]])
+    tags = np.array([[True, True], [False, False], [False, False], *[[False, False]] * 14])
+    probabilities = np.array([[0.85, 0.85], [0.9, 0.9], [0.9, 0.9], *[[0.1, 0.1]] * 14])
     found = suspicion(probabilities, tags)
     assert found.ranked().tolist() == [[1, 0], [1, 1], [2, 0], [2, 1]]
     assert found.kind(1, 0) == "missing" and found.kind(0, 0) == "wrong"
@@ -139,3 +139,11 @@ def test_likeness_is_high_among_the_positives_and_nothing_far_away() -> None:
     assert positive_likeness(positives, positives, count=1).mean() == pytest.approx(0.5, abs=0.05)
     assert positive_likeness(asked, positives[:1]).tolist()[2] == 0
     assert positive_likeness(asked, positives[:0]).tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(("contradicted", "flagged"), [(1, True), (5, False)])
+def test_a_weak_classifier_may_not_doubt_tags(contradicted: int, flagged: bool) -> None:
+    """Of twenty images without the class, the classifier takes some for images with it: one it may doubt, five not."""
+    tags = np.array([[True]] * 5 + [[False]] * 20)
+    probabilities = np.array([[0.8]] * 5 + [[0.9]] * contradicted + [[0.1]] * (20 - contradicted))
+    assert suspicion(probabilities, tags).flagged[5, 0] == flagged

@@ -67,7 +67,7 @@ def fpr_loss(
     steps: int,
     classifier: Callable[[Tensor], Tensor] | None = None,
 ) -> Terms:
-    """L = L_BCE + lambda1 L_RC + lambda2 L_PR (Eq. 9).
+    """L = L_BCE + lambda1 L_RC + lambda2 L_PR (Eq. 9), with the lift of ``pixel_lift`` inside L_PR.
 
     Args:
         features: F, (N, D, H, W); maps: M, (N, C, H, W); logits: (N, C); labels: (N, C), 1, 0 or -1 (unknown).

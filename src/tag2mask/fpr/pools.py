@@ -125,4 +125,5 @@ class PrototypePools:
         core_regions, core_area = (regions, area) if core is None else core
         priority = sampling_priority(sources, labels.shape[1])
         self.positive.add(core_regions, priority, present & (core_area > 0), sources, present)
-        self.negative.add(regions, confidence.detach(), (labels == 0) & (area > 0), sources, present)
+        # A class that may be there counts as there when negatives are trimmed.
+        self.negative.add(regions, confidence.detach(), (labels == 0) & (area > 0), sources, labels != 0)

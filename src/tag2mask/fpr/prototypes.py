@@ -130,8 +130,8 @@ def explained_by_tags(regions: Tensor, tags: Tensor, positive: Tensor, valid: Te
     Returns:
         (R,) boolean.
     """
-    count, channels = positive.shape[1:]
-    distance = torch.cdist(regions, positive.reshape(-1, channels)).view(len(regions), -1, count)  # (R, C, K)
+    classes, count, channels = positive.shape
+    distance = torch.cdist(regions, positive.reshape(-1, channels)).view(-1, classes, count)  # (R, C, K)
     nearest = distance.masked_fill(~valid, torch.inf).amin(dim=2)  # (R, C)
     return (tags & (nearest < typical)).any(dim=1)
 

@@ -181,7 +181,7 @@ class CamHost(nn.Module):
     def measure_scales(self, frozen: list[Tensor]) -> None:
         """Measure the scale (root mean square) of the levels in one large batch, before training."""
         self.eval()
-        levels = self._levels(frozen)
+        levels = self.levels(frozen)
         if self.neck is None and not len(self.trained_stages):
             self.feature_scale.copy_(levels[self.main_levels[-1]].square().mean().sqrt().clamp(min=1e-12))
         for neck, names in ((self.neck, self.main_levels), (self.side, self.side_levels)):
@@ -220,7 +220,7 @@ class CamHost(nn.Module):
             level_features: features F are the scaled levels that the side branch sees (the neck, without a side
                 branch) in place of what it makes of them; a bare level is the same either way.
         """
-        levels = self._levels(frozen)
+        levels = self.levels(frozen)
         main = [levels[name] for name in self.main_levels]
         features = self.neck(main) if self.neck is not None else main[-1] / self.feature_scale  # (N, D, H, W)
         maps = self.classifier(features)  # (N, C, H, W)
@@ -233,7 +233,7 @@ class CamHost(nn.Module):
             features = last.scaled_levels(seen)
         return HostOutput(features, maps, maps.mean(dim=(2, 3)))  # logits: (N, C)
 
-    def _levels(self, frozen: list[Tensor]) -> dict[str, Tensor]:
+    def levels(self, frozen: list[Tensor]) -> dict[str, Tensor]:
         """All levels by name, from the frozen half's output."""
         frozen = [level.contiguous(memory_format=torch.channels_last) for level in frozen]
         names = [n for n in self.frozen_stages if n in self.main_levels or n in self.side_levels]

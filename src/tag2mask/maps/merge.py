@@ -77,6 +77,13 @@ def class_activation(
     return maps, torch.stack(logits).mean(0)
 
 
+def map_peaks(maps: list[Tensor]) -> Tensor:
+    """Maximum of every class's map before it is divided by it: scales added on the largest grid, (N, C)."""
+    size = max((scale.shape[2:] for scale in maps), key=lambda s: s[0] * s[1])
+    resized = [functional.interpolate(scale, size, mode="bilinear", align_corners=False) for scale in maps]
+    return torch.stack(resized).sum(0).amax(dim=(2, 3))
+
+
 def localization_maps(maps: list[Tensor], index: int, classes: Tensor, size: tuple[int, int]) -> Tensor:
     """Localization maps of the present classes of one image.
 

@@ -24,7 +24,7 @@ from tag2mask.report.pictures import (
     regions_uri,
 )
 from tag2mask.runs import method_folder, read_json
-from tag2mask.score import LEVELS, minimum_cross_entropy
+from tag2mask.score import LEVELS, absent_floor, minimum_cross_entropy
 from tag2mask.stages.evidence import NOT_SUPPRESSED
 from tag2mask.stages.localize import map_path
 from tag2mask.stages.table import TITLES
@@ -134,7 +134,8 @@ def build_gallery(
     if not maps or not indices:
         return None
     scored = figures if figures is not None and figures.split == config.data.split else None
-    levels = {method: map_level(method, seed, stored, scored) for method, stored in maps.items()}
+    tags = images.labels[indices]  # (G, C)
+    levels = {method: map_level(method, seed, stored, tags, scored) for method, stored in maps.items()}
     entries = []
     for position, index in enumerate(indices):
         own = {method: stored[position] for method, stored in maps.items()}
@@ -147,7 +148,9 @@ def build_gallery(
     return Gallery(entries, list(maps), len(maps) + 1, threshold, masks is not None)
 
 
-def map_level(method: str, seed: int, stored: list[StoredMaps], figures: Figures | None) -> int:
+def map_level(
+    method: str, seed: int, stored: list[StoredMaps], tags: np.ndarray, figures: Figures | None
+) -> int:
     """Threshold level under gtfree: that of the figures, or the same rule over the maps at hand."""
     if figures is not None:
         scored = figures.details["by_seed"].get(str(seed), {}).get(method)
@@ -157,7 +160,8 @@ def map_level(method: str, seed: int, stored: list[StoredMaps], figures: Figures
     for image in stored:
         if len(image.classes):
             histogram += np.bincount(image.maps.max(axis=0).ravel(), minlength=LEVELS)
-    return minimum_cross_entropy(histogram)
+    floor = absent_floor(np.stack([image.peaks for image in stored]), tags)
+    return max(floor, minimum_cross_entropy(histogram))
 
 
 def build_entry(

@@ -3,7 +3,7 @@
 ========  ==========================================  =====================
 protocol  level                                       reads
 ========  ==========================================  =====================
-gtfree    a rule on the maps of all photos            maps; the default
+gtfree    a rule on the maps of all photos            maps and tags; default
 fixed     one threshold for all, 0.30 unless told     nothing
 matched   the foreground share is the truth's         masks: a diagnostic
 oracle    mIoU is best                                masks: a diagnostic
@@ -67,16 +67,18 @@ def absent_floor(peaks: Floats, tags: npt.NDArray[np.bool_]) -> int:
         peaks: (N, C) maximum of relu(M) of every class in every photo; tags: (N, C).
 
     Returns:
-        A level from 1 to 255; 1 where no photo lacks a class that another has.
+        A level from 1 to 255; 1 where no photo lacks a class that another has, and where the peaks tell nothing: when
+        30 % of the absent ones reach those of the present.
     """
     relative = []
     for c in range(tags.shape[1]):
-        if tags[:, c].any():
-            relative.append(peaks[~tags[:, c], c] / (np.median(peaks[tags[:, c], c]) + EPSILON))
+        own = np.median(peaks[tags[:, c], c]) if tags[:, c].any() else 0.0
+        if own > 0:
+            relative.append(peaks[~tags[:, c], c] / (own + EPSILON))
     reached = np.concatenate(relative) if relative else np.zeros(0)
-    if not len(reached):
-        return 1
-    return int(np.clip(np.ceil((LEVELS - 1) * np.quantile(reached, ABSENT_QUANTILE)), 1, LEVELS - 1))
+    reached = reached[np.isfinite(reached)]
+    floor = np.quantile(reached, ABSENT_QUANTILE) if len(reached) else 0.0
+    return int(np.ceil((LEVELS - 1) * floor)) if 0 < floor < 1 else 1
 
 
 def sum_times_log_mean(total: Floats, count: Floats) -> Floats:

@@ -151,7 +151,7 @@ def class_regions(setup: SeedSetup, pairs: npt.NDArray[np.int64], theta: float, 
     features: list[Tensor] = []
     boxes: list[Box] = []
     for batch in setup.inputs.plain_batches(32):
-        output = setup.host.trained_part(setup.inputs.plain(batch))
+        output = setup.host.trained_part(setup.inputs.plain(batch), level_features=True)
         activated = activated_pixels(output.maps, theta)  # (N, C, h, w)
         activated |= ~activated.any(dim=3, keepdim=True).any(dim=2, keepdim=True)
         here = torch.from_numpy(wanted[batch]).to(setup.device)

@@ -11,7 +11,7 @@ import torch
 
 from tag2mask.config import MapsConfig
 from tag2mask.fpr import Prototypes
-from tag2mask.maps.merge import class_activation, localization_maps
+from tag2mask.maps.merge import class_activation, localization_maps, map_peaks
 from tag2mask.maps.store import quantised, save_maps
 from tag2mask.progress import Step
 from tag2mask.stages.network import SeedSetup
@@ -53,7 +53,7 @@ def _localize_batch(
     setup: SeedSetup, config: MapsConfig, batch: np.ndarray, sizes: Sizes, prototypes: Prototypes | None
 ) -> Iterator[ImageMaps]:
     maps, logits = class_activation(setup.host, setup.inputs, batch, config.scales, config.flip, prototypes)
-    peaks = torch.stack([scale.amax(dim=(2, 3)) for scale in maps]).sum(0).cpu().numpy()  # (N, C)
+    peaks = map_peaks(maps).cpu().numpy()  # (N, C)
     for row, index in enumerate(batch.tolist()):
         classes = np.flatnonzero(setup.images.labels[index])  # (P,)
         size = sizes[index]

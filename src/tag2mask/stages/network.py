@@ -94,8 +94,9 @@ def open_inputs(
             "they are computed anew in every epoch."
         )
         return PhotoInputs(host, images, config.views, device)
-    scenes = str(data) if data.kind == "cooccur" else ""  # scenes have the same ids whatever their seed
-    key = cache_key(config.host, config.views, images, scenes + frozen_fingerprint(host))
+    # Scenes have the same ids whatever their seed, and photos of two folders may have the same names.
+    source = str(data) if data.kind == "cooccur" else str(Path(data.root).resolve())
+    key = cache_key(config.host, config.views, images, source + frozen_fingerprint(host))
     folder = run / "cache" / key
     if not (folder / "manifest.json").is_file():
         run.mkdir(parents=True, exist_ok=True)

@@ -40,8 +40,8 @@ def train(config: RunConfig, run: Path, report: Reporter, resume: bool = False) 
         write_settings(config, run, resume)
         for seed in config.seeds:
             setup = set_up_seed(config, run, seed, device, report)
-            warn_of_tags(setup, report)
             tags = training_tags(config, setup, run, report)
+            warn_of_tags(setup, tags, report)
             train_classifier(config, setup, tags, run, report, resume)
             for method in config.methods:
                 train_method(config, setup, tags, method, run, report, resume)

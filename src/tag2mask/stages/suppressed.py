@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from tag2mask.data.masks import IGNORE
 from tag2mask.engine import collect, set_up_torch
-from tag2mask.fpr import compared_pixels, halo_pixels, relative_activation
+from tag2mask.fpr import activated_pixels, compared_pixels, halo_pixels
 from tag2mask.progress import Reporter
 from tag2mask.runs import write_json
 from tag2mask.stages.network import set_up_seed
@@ -25,7 +25,7 @@ from tag2mask.stages.pipeline import read_settings, require_masks
 from tag2mask.stages.tags import read_training_tags
 from tag2mask.stages.train import load_method
 
-BACKGROUND, OTHER_TAGGED = "background", "another tagged class"
+BACKGROUND, OTHER_CLASS = "background", "another class"
 
 
 @dataclass
@@ -80,19 +80,19 @@ def measure_suppressed(run: Path, report: Reporter) -> dict[str, Any]:
         with report.task(f"seed {seed}: suppressed pixels against masks") as step:
             for batch in setup.inputs.plain_batches(32):
                 output = setup.host.trained_part(setup.inputs.plain(batch), level_features=levels)
-                present = torch.from_numpy(setup.images.labels[batch]).to(device)
+                present = targets[torch.from_numpy(batch)] > 0
                 present &= output.maps.amax(dim=(2, 3)) > 0
                 chosen = {
                     "prototypes": compared_pixels(
-                        output.features, output.maps, present, prototypes, fpr.theta, fpr.margin,
-                        cosine=fpr.distance == "cosine",
+                        output.features, output.maps, present, prototypes, fpr.theta, fpr.margin, fpr.pixel_epsilon,
+                        fpr.distance == "cosine",
                     ),
                     "activation": (
-                        halo_pixels(output.maps, present, fpr.theta, fpr.halo_below),
-                        halo_pixels(output.maps, present, fpr.halo_below, float("inf")),
+                        halo_pixels(output.maps, present, fpr.theta, fpr.halo_below, fpr.pixel_epsilon),
+                        halo_pixels(output.maps, present, fpr.halo_below, float("inf"), fpr.pixel_epsilon),
                     ),
                 }  # fmt: skip
-                activated = (relative_activation(output.maps) > fpr.theta) & present[:, :, None, None]
+                activated = activated_pixels(output.maps, fpr.theta, fpr.pixel_epsilon) & present[:, :, None, None]
                 shape = output.maps.shape[2:]
                 for row, index in enumerate(batch.tolist()):
                     mask = on_grid(masks.mask(index), shape)
@@ -124,7 +124,7 @@ def on_grid(mask: np.ndarray, size: tuple[int, ...]) -> Tensor:
 
 def causes(wrong: Tensor, mask: Tensor, context: Tensor | None, names: tuple[str, ...]) -> Counter[str]:
     """What pixels (h, w) that are not of their class show: another class, a named context, or plain background."""
-    found = Counter({OTHER_TAGGED: int((wrong & (mask > 0)).sum())})
+    found = Counter({OTHER_CLASS: int((wrong & (mask > 0)).sum())})
     background = wrong & (mask == 0)
     if context is None:
         found[BACKGROUND] = int(background.sum())

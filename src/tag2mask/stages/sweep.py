@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import json
 import multiprocessing
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -20,17 +19,25 @@ import numpy as np
 import yaml
 
 from tag2mask.config import RunConfig
-from tag2mask.engine import load_prototypes
+from tag2mask.data import open_images
+from tag2mask.engine import load_prototypes, set_up_torch
 from tag2mask.errors import InputError
 from tag2mask.progress import Reporter
 from tag2mask.runs import method_folder, read_json, seed_folder, write_json
-from tag2mask.settings import config_from_dict
+from tag2mask.settings import SettingsParser, add_run_settings, flattened, run_config
 from tag2mask.stages import pipeline
-from tag2mask.stages.network import data_of_seed
+from tag2mask.stages.evaluate import REFERENCES
+from tag2mask.stages.network import data_of_seed, set_up_seed
+from tag2mask.stages.table import cell
 
 BEFORE_THE_CAM = ("data.", "tags.", "host.", "views.", "classify.")
 """Settings that the class activation map depends on."""
-CONTROLS = ("continued", "halo", "sharpen")
+OPTIONS = {"seeds": "--seeds", "methods": "--methods", "config": "--config of `tag2mask train`"}
+"""What is not varied but said otherwise."""
+
+NAME_LENGTH = 200
+"""Of a cell's folder, which file systems bound."""
+WEIGHTS = "weights.safetensors"
 
 Cell = tuple[str, RunConfig]
 
@@ -50,25 +57,41 @@ def sweep(
         jobs: cells at a time, each on one thread.
 
     Returns:
-        What sweep.json holds: for each cell its settings, figures and the purity of its negatives.
+        What sweep.json holds: for each cell its name, figures and the purity of its negatives, or why it failed.
     """
     base = pipeline.read_settings(run)
     base = replace(base, methods=methods or base.methods, seeds=seeds or base.seeds, threads=1)
+    split = "" if split == base.data.split else split
     cells = combinations(base, vary)
     changed = {key for key, _ in map(parsed, vary)}
     cam_is_shared = not any(key.startswith(BEFORE_THE_CAM) for key in changed)
     for name, config in cells:
         prepare(run, out / name, config, cam_is_shared)
+    untrained = [seed for seed in base.seeds if not (method_folder(run, seed, "cam") / WEIGHTS).is_file()]
+    if cam_is_shared and untrained:
+        report.warn(f"{run} has no trained CAM of seed {', '.join(map(str, untrained))}: every cell trains its own.")
     todo = [(out / name, split) for name, _ in cells if not (out / name / summary_name(split)).is_file()]
+    if todo:
+        fill_caches(cells, out, split, report)
     with report.task(f"{len(cells)} cells") as step:
         done = len(cells) - len(todo)
         step(done, len(cells))
         with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-            for _ in pool.imap_unordered(compute, todo):
+            failed = {}
+            for folder, error in pool.imap_unordered(compute, todo):
+                if error:
+                    failed[folder.name] = error
+                    report.warn(f"{folder}: {error}")
                 done += 1
                 step(done, len(cells))
     rows = [
-        {"cell": name, "summary": read_json(out / name / summary_name(split), "summary"), "purity": purity(out / name)}
+        {"cell": name, "failed": failed[name]}
+        if name in failed
+        else {
+            "cell": name,
+            "summary": read_json(out / name / summary_name(split), "summary"),
+            "purity": purity(out / name),
+        }
         for name, _ in cells
     ]
     result = {"run": str(run), "vary": list(vary), "split": split or base.data.split, "cells": rows}
@@ -81,24 +104,34 @@ def parsed(text: str) -> tuple[str, list[Any]]:
     key, equals, values = text.partition("=")
     if not equals or not values:
         raise InputError(f"--vary {text!r}: expected a setting and its values, such as fpr.theta=0.1,0.2.")
-    found = yaml.safe_load(values if values.startswith("[") else f"[{values}]")
+    if key in OPTIONS:
+        raise InputError(f"--vary {text!r}: {key} is not varied; use {OPTIONS[key]}.")
+    try:
+        found = yaml.safe_load(values if values.startswith("[") else f"[{values}]")
+    except yaml.YAMLError as error:
+        raise InputError(f"--vary {text!r}: the values are not YAML: {' '.join(str(error).split())}") from error
+    if not found:
+        raise InputError(f"--vary {text!r}: expected at least one value.")
     return key, found
 
 
 def combinations(base: RunConfig, vary: Sequence[str]) -> list[Cell]:
     """Name and settings of every cell; a wrong key or value is an error here, before anything runs."""
     keys, values = zip(*map(parsed, vary), strict=True)
+    if len(set(keys)) < len(keys):
+        raise InputError("--vary: each setting once; give all its values together, such as fpr.theta=0.1,0.2.")
+    parser = SettingsParser()
+    add_run_settings(parser)
+    parser.set_defaults(dict(flattened(asdict(base))))
     cells = []
     for chosen in itertools.product(*values):
-        plain = json.loads(json.dumps(asdict(base)))
-        for key, value in zip(keys, chosen, strict=True):
-            table = plain
-            *tables, last = key.split(".")
-            for name in tables:
-                table = table.setdefault(name, {})
-            table[last] = value
-        name = ",".join(f"{key.split('.')[-1]}={value}" for key, value in zip(keys, chosen, strict=True))
-        cells.append((name.replace("/", "_"), config_from_dict(plain, "--vary")))
+        pairs = list(zip(keys, chosen, strict=True))
+        options = [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in pairs]
+        name = ",".join(f"{key.split('.')[-1]}={value}" for key, value in pairs)
+        cells.append((name.replace("/", "_")[:NAME_LENGTH], run_config(parser.parse_args(options))))
+    names = [name for name, _ in cells]
+    if len(set(names)) < len(names):
+        raise InputError(f"--vary: two cells would be called {max(names, key=names.count)!r}; sweep them apart.")
     return cells
 
 
@@ -106,28 +139,57 @@ def prepare(run: Path, folder: Path, config: RunConfig, cam_is_shared: bool) -> 
     """The folder of a cell: the run's frozen features, and its class activation map where nothing before it varies."""
     folder.mkdir(parents=True, exist_ok=True)
     (run / "cache").mkdir(exist_ok=True)
-    if not (folder / "cache").exists():
-        os.symlink((run / "cache").resolve(), folder / "cache")
+    link = folder / "cache"
+    if link.is_symlink() and not link.exists():
+        link.unlink()  # the run was moved
+    if not link.exists():
+        link.symlink_to((run / "cache").resolve())
     if any(folder.glob("seed*")):
+        changed = pipeline.first_difference(asdict(pipeline.read_settings(folder)), asdict(config))
+        if changed:
+            raise InputError(f"{folder} holds a cell with another {changed}; choose another --out, or delete it.")
         return
     pipeline.write_settings(config, folder, resume=False)
     if cam_is_shared:
         for seed in config.seeds:
             source = method_folder(run, seed, "cam")
-            if (source / "weights.safetensors").is_file():
+            if (source / WEIGHTS).is_file():
                 without_maps = shutil.ignore_patterns("maps", "masks", "gallery")
-                shutil.copytree(source, method_folder(folder, seed, "cam"), ignore=without_maps)
+                partial = folder / f"cam{seed}.partial"
+                shutil.rmtree(partial, ignore_errors=True)
+                shutil.copytree(source, partial, ignore=without_maps)
+                seed_folder(folder, seed).mkdir(exist_ok=True)
+                partial.rename(method_folder(folder, seed, "cam"))
                 tags = seed_folder(run, seed) / "tags.json"
                 if tags.is_file():
                     shutil.copy(tags, seed_folder(folder, seed))
 
 
-def compute(cell: tuple[Path, str]) -> None:
-    """Train and score one cell, in a process of its own."""
-    folder, split = cell
+def fill_caches(cells: Sequence[Cell], out: Path, split: str, report: Reporter) -> None:
+    """Compute frozen features that are missing: several cells share them and must not write them at once."""
+    seen: set[object] = set()
+    for name, config in cells:
+        for seed in config.seeds:
+            key = (config.data, config.host, config.views, config.cache_gigabytes, seed)
+            if key not in seen:
+                seen.add(key)
+                for part in {"", split}:
+                    set_up_seed(config, out / name, seed, set_up_torch(1, config.device), report, part)
+
+
+def compute(task: tuple[Path, str]) -> tuple[Path, str]:
+    """Train and score one cell, in a process of its own; returns its folder and what went wrong, or nothing.
+
+    A weight at which training breaks down is a result, not a reason to lose the other cells.
+    """
+    folder, split = task
     quiet = Reporter(quiet=True)
-    pipeline.train(pipeline.read_settings(folder), folder, quiet, resume=True)
-    pipeline.evaluate_run(folder, (), split, quiet)
+    try:
+        pipeline.train(pipeline.read_settings(folder), folder, quiet, resume=True)
+        pipeline.evaluate_run(folder, (), split, quiet)
+    except InputError as error:
+        return folder, str(error)
+    return folder, ""
 
 
 def summary_name(split: str) -> str:
@@ -137,8 +199,6 @@ def summary_name(split: str) -> str:
 
 def purity(folder: Path) -> float | None:
     """Share of the negative prototypes, in percent, whose photo lacks the class by the data set's own tags."""
-    from tag2mask.data import open_images
-
     config = pipeline.read_settings(folder)
     shares = []
     for seed in config.seeds:
@@ -154,29 +214,30 @@ def purity(folder: Path) -> float | None:
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """The sweep as a table: mIoU of the last method under each protocol, and what it gains over the best control."""
-    first = result["cells"][0]["summary"]
-    methods = list(first["methods"])
-    shown = methods[-1]
-    controls = [name for name in CONTROLS if name in methods and name != shown]
+    """The sweep as a table: figures of ``fpr``, or of the last method, and what it gains over each control."""
+    done = [cell["summary"] for cell in result["cells"] if "summary" in cell]
+    if not done:
+        return "no cell could be computed"
+    seeds = len(done[0]["seeds"])
+    methods = list(done[0]["methods"])
+    shown = "fpr" if "fpr" in methods else methods[-1]
+    controls = [name for name in REFERENCES if name in methods and name != shown]
     head = ["setting", f"{shown}: matched*", "gtfree", "fixed", "oracle*"]
     head += [f"matched*, above {name}" for name in controls] + ["precision", "recall", "FDR", "leak", "pure negatives"]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for cell in result["cells"]:
-        figures = cell["summary"]["methods"]
+    for entry in result["cells"]:
+        if "failed" in entry:
+            lines.append(f"| {entry['cell']} | failed: {entry['failed']} |" + " |" * (len(head) - 2))
+            continue
+        figures = entry["summary"]["methods"]
         own = figures[shown]
-        row = [cell["cell"]]
-        row += [value(own[protocol]["miou"]) for protocol in ("matched", "gtfree", "fixed", "oracle")]
+        row = [entry["cell"]]
+        row += [cell(own[protocol]["miou"], seeds) for protocol in ("matched", "gtfree", "fixed", "oracle")]
         matched = {name: figures[name]["matched"]["miou"]["mean"] for name in (shown, *controls)}
         row += [f"{matched[shown] - matched[name]:+.1f}" for name in controls]
-        row += [value(own["matched"][name]) for name in ("precision", "recall", "fdr", "leak")]
-        row.append("-" if cell["purity"] is None else f"{cell['purity']:.1f}")
+        row += [cell(own["matched"][name], seeds) for name in ("precision", "recall", "fdr", "leak")]
+        row.append("-" if entry["purity"] is None else f"{entry['purity']:.1f}")
         lines.append("| " + " | ".join(row) + " |")
-    seeds = ", ".join(map(str, first["seeds"]))
-    lines.append(f"\nmIoU; {first['images']} images, split {result['split']}, seeds {seeds}. * reads masks.")
+    names = ", ".join(map(str, done[0]["seeds"]))
+    lines.append(f"\nmIoU; {done[0]['images']} images, split {result['split']}, seeds {names}. * reads masks.")
     return "\n".join(lines)
-
-
-def value(figure: dict[str, float | None]) -> str:
-    """Mean and deviation over seeds."""
-    return "-" if figure["mean"] is None else f"{figure['mean']:.1f} ±{figure['std']:.1f}"

@@ -1,4 +1,4 @@
-"""The tags that training sees: those of the data set, but suspects count as unknown.
+"""The tags that training sees: those of the data set; suspects count as unknown where that is asked for.
 
 A missing tag puts a true object among the negatives of its class, where it ranks first: it is what the classifier is
 surest of. Unknown pairs of image and class are in no pool and in no classification loss.
@@ -6,6 +6,8 @@ surest of. Unknown pairs of image and class are in no pool and in no classificat
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from tag2mask.config import RunConfig, TagsConfig
+from tag2mask.errors import InputError
 from tag2mask.noise import out_of_fold_probabilities, suspicion
 from tag2mask.progress import Reporter, Step
 from tag2mask.runs import read_json, seed_folder, write_json
@@ -34,10 +37,12 @@ def training_tags(config: RunConfig, setup: SeedSetup, run: Path, report: Report
     if not path.is_file():
         given = with_errors(setup.images.labels, config.tags, setup.seed)
         unknown = np.zeros_like(given)
-        if config.tags.suspects == "ignore":
+        if config.tags.suspects != "keep":
             with report.task(f"seed {setup.seed}: suspected tags") as step:
                 probabilities = out_of_fold_probabilities(pooled_features(setup, step), given, seed=setup.seed)
             unknown = suspicion(probabilities, given).flagged
+            if config.tags.suspects == "missing":
+                unknown &= ~given
         ids, names = setup.images.ids, setup.images.classes.names
 
         def listed(pairs: Tags) -> list[tuple[str, str]]:
@@ -47,6 +52,7 @@ def training_tags(config: RunConfig, setup: SeedSetup, run: Path, report: Report
         write_json(
             path,
             {
+                "of": fingerprint(setup),
                 "unknown, not tagged": listed(unknown & ~given), "unknown, tagged": listed(unknown & given),
                 "removed": listed(changed & ~given), "added": listed(changed & given),
             },
@@ -64,6 +70,8 @@ def read_training_tags(run: Path, setup: SeedSetup) -> TrainingTags:
     path = seed_folder(run, setup.seed) / FILE
     if path.is_file():
         stored = read_json(path, "tags")
+        if stored.get("of") != fingerprint(setup):
+            raise InputError(f"{path} was made of other tags than the data set has now; train in another --out.")
         row = {name: number for number, name in enumerate(setup.images.ids)}
         column = {name: number for number, name in enumerate(setup.images.classes.names)}
         values = {"removed": 0, "added": 1, "unknown, not tagged": UNKNOWN, "unknown, tagged": UNKNOWN}
@@ -71,6 +79,13 @@ def read_training_tags(run: Path, setup: SeedSetup) -> TrainingTags:
             for image, name in stored[key]:
                 tags[row[image], column[name]] = value
     return tags
+
+
+def fingerprint(setup: SeedSetup) -> str:
+    """Hash of the ids, the classes and the tags."""
+    images = setup.images
+    content = json.dumps([images.ids, images.classes.names]).encode() + np.packbits(images.labels).tobytes()
+    return hashlib.sha256(content).hexdigest()
 
 
 def with_errors(tags: Tags, config: TagsConfig, seed: int) -> Tags:
@@ -93,9 +108,7 @@ def pooled_features(setup: SeedSetup, step: Step) -> npt.NDArray[np.float32]:
     setup.host.eval()
     rows = []
     for batch in setup.inputs.plain_batches(32):
-        levels = setup.inputs.plain(batch)
-        if len(setup.host.trained_stages):  # the frozen half ends early; the rest is as it came, too
-            levels = [*levels, setup.host.trained_part(levels, side=False).features]
+        levels = setup.host.levels(setup.inputs.plain(batch)).values()
         rows.append(torch.cat([part for level in levels for part in (level.mean((2, 3)), level.amax((2, 3)))], dim=1))
         step(int(batch[-1]) + 1, len(setup.images))
     return torch.cat(rows).cpu().numpy()

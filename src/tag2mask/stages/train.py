@@ -21,11 +21,11 @@ from tag2mask.stages.tags import TrainingTags
 CLASSIFIER_ALONE = FPRConfig(region_weight=0.0, pixel_weight=0.0)
 
 
-def warn_of_tags(setup: SeedSetup, report: Reporter) -> None:
+def warn_of_tags(setup: SeedSetup, tags: TrainingTags, report: Reporter) -> None:
     """Name the classes that no tag teaches, and those that have no image to take negatives from."""
-    names, labels = setup.images.classes.names, setup.images.labels
-    never = [name for name, present in zip(names, np.any(labels, axis=0).tolist(), strict=True) if not present]
-    always = [name for name, present in zip(names, np.all(labels, axis=0).tolist(), strict=True) if present]
+    names = setup.images.classes.names
+    never = [name for name, present in zip(names, np.any(tags > 0, axis=0).tolist(), strict=True) if not present]
+    always = [name for name, absent in zip(names, np.any(tags == 0, axis=0).tolist(), strict=True) if not absent]
     if never:
         report.warn(f"no photo is tagged {', '.join(never)}: nothing can be learnt of it.")
     if always:
@@ -68,12 +68,7 @@ def train_method(
             setup.host, setup.inputs, tags, config.rectify, settings, setup.superclasses,
             setup.seed + 1000, folder, step, resume,
         )  # fmt: skip
-    if bare:
-        names = ", ".join(setup.images.classes.names[c] for c in bare)
-        report.warn(
-            f"{method}: no negative prototype is left for {names}: nothing of theirs is suppressed. "
-            "Photos without them that show their surroundings would help."
-        )
+    warn_of_bare(setup, method, bare, report)
 
 
 def save_without_training(
@@ -85,8 +80,19 @@ def save_without_training(
     with report.task(f"seed {setup.seed}: prototypes") as step:
         prototypes = collect(setup.host, setup.inputs, targets, settings, setup.superclasses, setup.seed + 1000)
         step(1, 1)
+    warn_of_bare(setup, "training_free", prototypes.without_negatives(), report)
     save_prototypes(folder / "prototypes.safetensors", prototypes)
     save_weights(folder / "weights.safetensors", setup.host)
+
+
+def warn_of_bare(setup: SeedSetup, method: str, bare: list[int], report: Reporter) -> None:
+    """Name the classes that keep no negative prototype."""
+    if bare:
+        names = ", ".join(setup.images.classes.names[c] for c in bare)
+        report.warn(
+            f"{method}: no negative prototype is left for {names}: nothing of theirs is suppressed. "
+            "Photos without them that show their surroundings would help."
+        )
 
 
 def load_method(setup: SeedSetup, method: str, run: Path) -> Prototypes | None:
