@@ -114,7 +114,7 @@ def demo(arguments: list[str]) -> int:
     parser.add_argument("--resume", action="store_true", help="Go on with a run that was cut off.")
     common(parser)
     add_run_settings(parser, "demo")
-    parser.set_defaults({"methods": ("continued", "halo", "fpr")})
+    parser.set_defaults({"methods": ("continued", "halo", "sharpen", "fpr")})
     if "--table" in arguments:
         every = ("continued", "focal", "halo", "sharpen", "rc", "pr", "paper", "training_free", "fpr")
         parser.set_defaults({"seeds": (0, 1, 2), "methods": every})

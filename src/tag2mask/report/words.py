@@ -178,8 +178,11 @@ def compared(figures: Figures) -> list[str]:
         place, rank = "ahead of" if ahead >= 0 else "behind", "stronger " if len(known) > 1 else ""
         text = f"At matched area FPR is {abs(ahead):.1f} points {place} {strongest}, the {rank}control without "
         text += "prototypes. "
-        if ahead >= LEVEL:
+        if ahead >= LEVEL and "sharpen" in known:
             text += "So the prototypes matter: acting on activations alone does not do the same."
+        elif ahead >= LEVEL:
+            text += "So a push on low activations does not do the same. "
+            text += "The harder control, sharpen, is not in this run."
         else:
             text += "So nothing shows here that the prototypes are needed."
         remarks.append(text)

@@ -127,7 +127,8 @@ def combinations(base: RunConfig, vary: Sequence[str]) -> list[Cell]:
     for chosen in itertools.product(*values):
         pairs = list(zip(keys, chosen, strict=True))
         options = [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in pairs]
-        name = ",".join(f"{key.split('.')[-1]}={value}" for key, value in pairs)
+        told = [(key, value) for (key, value), several in zip(pairs, values, strict=True) if len(several) > 1] or pairs
+        name = ",".join(f"{key.split('.')[-1]}={value}" for key, value in told)
         cells.append((name.replace("/", "_")[:NAME_LENGTH], run_config(parser.parse_args(options))))
     names = [name for name, _ in cells]
     if len(set(names)) < len(names):
