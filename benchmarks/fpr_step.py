@@ -27,7 +27,7 @@ def step_seconds(
     """Seconds of one step: augmented input, forward, loss, backward, optimiser."""
     start = time.perf_counter()
     labels = torch.tensor(setup.images.labels[batch], dtype=torch.float32)
-    level_features = fpr.feature_space == "levels"
+    level_features = fpr.needs_prototypes() and fpr.feature_space == "levels"
     output = setup.host.trained_part(setup.inputs.training(batch, 0, number), level_features=level_features)
     terms = fpr_loss(output.features, output.maps, output.logits, labels, prototypes, fpr, 100)
     optimiser.zero_grad(set_to_none=True)

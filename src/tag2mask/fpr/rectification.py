@@ -10,20 +10,10 @@ from tag2mask.fpr.activation import relative_activation
 from tag2mask.fpr.prototypes import Prototypes
 
 
-def nearest_squared(pixels: Tensor, prototypes: Tensor, valid: Tensor) -> Tensor:
-    """Squared L2 distance of each pixel to the nearest of its pair's prototypes.
-
-    Args:
-        pixels: (P, L, D) features of L pixels.
-        prototypes: (P, K, D).
-        valid: (P, K); a pair without a valid prototype gets infinity.
-
-    Returns:
-        (P, L), not negative.
-    """
-    own = prototypes.square().sum(dim=2).masked_fill(~valid, torch.inf).unsqueeze(1)  # (P, 1, K)
-    partial = torch.baddbmm(own, pixels, prototypes.transpose(1, 2), alpha=-2.0)  # (P, L, K): |p|^2 - 2 f.p
-    return (partial.amin(dim=2) + pixels.square().sum(dim=2)).clamp(min=0)  # (P, L)
+def nearest_squared(rows: Tensor, prototypes: Tensor) -> Tensor:
+    """Squared L2 distance of each row to its nearest prototype: (R, D), (K, D) -> (R,), not negative; K at least 1."""
+    partial = torch.addmm(prototypes.square().sum(dim=1), rows, prototypes.T, alpha=-2.0)  # (R, K): |p|^2 - 2 f.p
+    return (partial.amin(dim=1) + rows.square().sum(dim=1)).clamp(min=0)  # (R,)
 
 
 @torch.no_grad()
@@ -61,15 +51,20 @@ def compared_pixels(
         return suppressed.view(maps.shape), lifted.view(maps.shape)
     relative = relative_activation(maps[image, c].unsqueeze(1), epsilon).flatten(1)  # (P, HW)
     pixels = features.permute(0, 2, 3, 1).flatten(1, 2)  # (N, HW, D)
-    positive, negative = prototypes.positive[c].to(features), prototypes.trimmed[c].to(features)  # (P, K, D)
     if cosine:
         pixels = functional.normalize(pixels, dim=2)
-        positive, negative = functional.normalize(positive, dim=2), functional.normalize(negative, dim=2)
-    pixels = pixels[image]  # (P, HW, D)
-    to_positive = nearest_squared(pixels, positive, prototypes.positive_valid[c])  # (P, HW)
-    to_negative = nearest_squared(pixels, negative, prototypes.trimmed_valid[c])  # (P, HW)
-    suppressed[image, c] = (relative > theta) & (to_negative < margin**2 * to_positive)
-    lifted[image, c] = (relative > 0) & (to_positive < margin**2 * to_negative)
+    for k in c.unique().tolist():
+        own = (c == k).nonzero().flatten()  # the pairs of class k
+        pair, place = (relative[own] > 0).nonzero(as_tuple=True)  # R pixels; no other can be chosen
+        rows = pixels[image[own[pair]], place]  # (R, D)
+        positive = prototypes.positive[k, prototypes.positive_valid[k]].to(features)  # (K, D)
+        negative = prototypes.trimmed[k, prototypes.trimmed_valid[k]].to(features)  # (Kn, D)
+        if cosine:
+            positive, negative = functional.normalize(positive, dim=1), functional.normalize(negative, dim=1)
+        to_positive, to_negative = nearest_squared(rows, positive), nearest_squared(rows, negative)  # (R,) each
+        active = relative[own[pair], place] > theta  # (R,)
+        suppressed[image[own[pair]], k, place] = active & (to_negative < margin**2 * to_positive)
+        lifted[image[own[pair]], k, place] = to_positive < margin**2 * to_negative
     return suppressed.view(maps.shape), lifted.view(maps.shape)
 
 

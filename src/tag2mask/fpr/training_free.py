@@ -30,14 +30,14 @@ def training_free_rectification(
         (N, C, H, W), 0 or more.
     """
     n, _, height, width = maps.shape
-    pixels = features.permute(0, 2, 3, 1).reshape(1, n * height * width, -1)  # (1, NHW, D)
+    pixels = features.permute(0, 2, 3, 1).reshape(n * height * width, -1)  # (NHW, D)
     weight = torch.ones_like(maps)
     for c in (prototypes.positive_valid.any(1) & prototypes.trimmed_valid.any(1)).nonzero().flatten().tolist():
         sides = []
         for rows, valid in (
             (prototypes.positive, prototypes.positive_valid), (prototypes.trimmed, prototypes.trimmed_valid)
         ):  # fmt: skip
-            squared = nearest_squared(pixels, rows[c : c + 1].to(features), valid[c : c + 1])  # (1, NHW)
+            squared = nearest_squared(pixels, rows[c, valid[c]].to(features))  # (NHW,)
             sides.append(squared.clamp(min=torch.finfo(maps.dtype).tiny).log())
         of_class = torch.sigmoid(steepness / 2 * (sides[1] - sides[0]))  # log d^2 = 2 log d
         weight[:, c] = of_class.view(n, height, width)

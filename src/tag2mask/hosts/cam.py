@@ -41,19 +41,29 @@ class Neck(nn.Module):
         roots = [level.square().mean().sqrt() for level in levels]
         self.level_scale.copy_(torch.stack(roots).clamp(min=torch.finfo(torch.float32).tiny))
 
-    def scaled_levels(self, levels: list[Tensor]) -> Tensor:
-        """What the neck sees, untrained: the levels by their scale, side by side at the finest stride, (N, D, H, W)."""
-        size = max((level.shape[2:] for level in levels), key=lambda s: s[0] * s[1])
-        scaled = [level / scale for scale, level in zip(self.level_scale, levels, strict=True)]
-        return torch.cat([resized(level, size) for level in scaled], dim=1)
+    def scaled(self, levels: list[Tensor]) -> list[Tensor]:
+        """The levels by their scale, each (N, D, h, w)."""
+        return [level / scale for scale, level in zip(self.level_scale, levels, strict=True)]
 
-    def forward(self, levels: list[Tensor]) -> Tensor:
-        size = max((level.shape[2:] for level in levels), key=lambda s: s[0] * s[1])
+    def forward(self, scaled: list[Tensor]) -> Tensor:
+        """Scaled levels -> features (N, neck, H, W)."""
+        size = finest(scaled)
         total: Tensor | None = None
-        for scale, projection, level in zip(self.level_scale, self.projections, levels, strict=True):
-            part = resized(projection(level / scale), size)  # (N, neck, h, w) -> (N, neck, H, W)
+        for projection, level in zip(self.projections, scaled, strict=True):
+            part = resized(projection(level), size)  # (N, neck, h, w) -> (N, neck, H, W)
             total = part if total is None else total + part  # (N, neck, H, W) at the finest stride
         return self.layers(total)
+
+
+def finest(levels: list[Tensor]) -> torch.Size:
+    """Height and width of the largest."""
+    return max((level.shape[2:] for level in levels), key=lambda size: size[0] * size[1])
+
+
+def side_by_side(scaled: list[Tensor]) -> Tensor:
+    """Scaled levels at the finest stride, one behind the other, (N, D, H, W): what a neck sees, untrained."""
+    size = finest(scaled)
+    return torch.cat([resized(level, size) for level in scaled], dim=1)
 
 
 def resized(maps: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
@@ -222,15 +232,15 @@ class CamHost(nn.Module):
         """
         levels = self.levels(frozen)
         main = [levels[name] for name in self.main_levels]
-        features = self.neck(main) if self.neck is not None else main[-1] / self.feature_scale  # (N, D, H, W)
+        scaled = self.neck.scaled(main) if self.neck is not None else []
+        features = self.neck(scaled) if self.neck is not None else main[-1] / self.feature_scale  # (N, D, H, W)
         maps = self.classifier(features)  # (N, C, H, W)
-        last, seen = self.neck, main
         if side and self.side is not None and self.side_classifier is not None:
-            last, seen = self.side, [levels[name] for name in self.side_levels]
-            features = self.side(seen)  # (N, D, H, W) at the side's stride
+            scaled = self.side.scaled([levels[name] for name in self.side_levels])
+            features = self.side(scaled)  # (N, D, H, W) at the side's stride
             maps = resized(maps, features.shape[2:]) + self.side_classifier(features)  # (N, C, H, W)
-        if level_features and last is not None:
-            features = last.scaled_levels(seen)
+        if level_features and scaled:
+            features = side_by_side(scaled)
         return HostOutput(features, maps, maps.mean(dim=(2, 3)))  # logits: (N, C)
 
     def levels(self, frozen: list[Tensor]) -> dict[str, Tensor]:
