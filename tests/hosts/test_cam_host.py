@@ -200,7 +200,7 @@ def test_neck_is_a_convolution_of_the_upsampled_concatenated_levels(order: int, 
     weight = torch.cat([projection.weight for projection in neck.projections], dim=1)  # (4, 15, 1, 1)
     with torch.no_grad():
         expected = neck.layers(functional.conv2d(torch.cat(upsampled, 1), weight))
-        output = neck(levels)
+        output = neck(neck.scaled(levels))
     assert output.shape == (2, 4, 12, 10) and output.min() == 0 and output.max() > 0
     torch.testing.assert_close(output, expected, atol=1e-5, rtol=1e-5)
 

@@ -104,6 +104,12 @@ def expected_trimmed(shown: list[Image], config: FPRConfig, superclasses: list[i
         assume(typical[-1] > 1e-5)  # a prototype that is a region itself: what is nearer hangs on the last bit
     result = []
     for c in range(classes):
+        # Two maps of a photo may activate the same pixels; then a negative is a positive, and may be the median itself.
+        for row, number in zip(bank.trimmed[c], bank.trimmed_source[c], strict=True):
+            for other in range(classes):
+                if tags[number][other] and bank.positive[other]:
+                    nearest = min(math.dist(row, prototype) for prototype in bank.positive[other])
+                    assume(abs(nearest - typical[other]) > 1e-5)
         dropped = by_loops(bank.trimmed[c], [tags[n] for n in bank.trimmed_source[c]], bank.positive, typical)
         kept = [n for n, gone in zip(bank.trimmed_source[c], dropped, strict=True) if not gone]
         result.append(kept[: config.negatives])
