@@ -2,6 +2,7 @@
 
 activation  Eq. 2      regions        Eq. 3       pools, prototypes  section 3.2.1
 contrast    Eq. 4-5    rectification  Eq. 6-8     objective          Eq. 1, 9, 10
+training_free          ours: prototypes at inference, without training
 
 Everything here works on tensors alone. Any network that returns features, class maps and logits can be rectified.
 """
