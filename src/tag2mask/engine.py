@@ -7,26 +7,25 @@ weights, bit for bit on a CPU with the same number of threads.
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from tag2mask.checkpoints import load_prototypes, load_state, save_prototypes, save_state, save_weights
 from tag2mask.config import FPRConfig, OptimiserConfig
 from tag2mask.data.order import epoch_batches
 from tag2mask.errors import InputError
-from tag2mask.fpr.objective import collect_prototypes, fpr_loss
+from tag2mask.fpr.objective import Terms, collect_prototypes, fpr_loss
 from tag2mask.fpr.prototypes import Prototypes
 from tag2mask.hosts.cam import CamHost
 from tag2mask.hosts.inputs import PhotoInputs
+from tag2mask.hosts.labelled import LabelledInputs
 from tag2mask.maps.merge import merged_output
 from tag2mask.progress import Step
 from tag2mask.runs import append_lines, keep_lines
@@ -75,6 +74,11 @@ def build_optimiser(host: CamHost, config: OptimiserConfig, side: bool) -> torch
         {"params": backbone, "lr": config.backbone_rate, "base": config.backbone_rate},
         {"params": new, "lr": config.learning_rate, "base": config.learning_rate},
     ]
+    return new_optimiser(groups, config)
+
+
+def new_optimiser(groups: list[dict[str, Any]], config: OptimiserConfig) -> torch.optim.Optimizer:
+    """AdamW or SGD over groups of ``params``, with their rate as ``lr`` and ``base``, perhaps ``weight_decay``."""
     if config.kind == "sgd":
         return torch.optim.SGD(groups, momentum=config.momentum, weight_decay=config.weight_decay)
     return torch.optim.AdamW(groups, weight_decay=config.weight_decay)
@@ -109,8 +113,6 @@ def fit(
     keep_lines(metrics_path, start)
     prototypes: Prototypes | None = None
     bare: list[int] = []
-    steps_per_epoch = max(1, len(labels) // config.batch_size)
-    steps = steps_per_epoch * config.epochs
     if not side and start == 0 and (host.neck is not None or host.side is not None):
         host.measure_scales(inputs.training(np.arange(min(len(labels), IMAGES_FOR_SCALES)), seed, 0))
     for epoch in range(start, config.epochs):
@@ -122,21 +124,7 @@ def fit(
             else:  # resumed between two collections
                 prototypes = load_prototypes(folder / "prototypes.safetensors", device)
             bare = prototypes.without_negatives()
-        line = train_epoch(
-            host,
-            inputs,
-            targets,
-            optimiser,
-            config,
-            fpr,
-            prototypes,
-            seed,
-            epoch,
-            steps_per_epoch,
-            steps,
-            step,
-            side,
-        )
+        line = train_epoch(host, inputs, targets, optimiser, config, fpr, prototypes, seed, epoch, step, side)
         append_lines(metrics_path, [line])
         save_state(state_path, host, optimiser, epoch + 1)
     if not side:
@@ -149,41 +137,117 @@ def fit(
 
 def train_epoch(
     host: CamHost, inputs: PhotoInputs, targets: Tensor, optimiser: torch.optim.Optimizer, config: OptimiserConfig,
-    fpr: FPRConfig, prototypes: Prototypes | None, seed: int, epoch: int, steps_per_epoch: int, steps: int, step: Step,
-    side: bool,
+    fpr: FPRConfig, prototypes: Prototypes | None, seed: int, epoch: int, step: Step, side: bool,
 ) -> dict[str, float]:  # fmt: skip
-    """One epoch; returns the means of its terms."""
+    """One epoch of classification and rectification; returns the means of its terms."""
     host.train()
     host.freeze_batch_norm(neck=epoch >= config.batch_norm_until * config.epochs)
-    clipped = [p for group in optimiser.param_groups for p in group["params"]]
+    level_features = fpr.needs_prototypes() and fpr.feature_space == "levels"
+    steps = steps_per_epoch(len(targets), config) * config.epochs
     classifiers = {id(weight) for weight in host.classifier_parameters()}
-    clipped = [p for p in clipped if id(p) not in classifiers]
-    sums = torch.zeros(5)
-    for number, batch in enumerate(epoch_batches(len(targets), config.batch_size, seed, epoch)):
-        done = epoch * steps_per_epoch + number
-        factor = rate_factor(config, done, steps)
+    clipped = [p for group in optimiser.param_groups for p in group["params"] if id(p) not in classifiers]
+
+    def losses(batch: np.ndarray) -> Terms:
+        output = host.trained_part(inputs.training(batch, seed, epoch), side, level_features)
+        with torch.autocast(inputs.device.type, enabled=False):  # distances and exponentials want all their digits
+            return fpr_loss(
+                output.features.float(), output.maps.float(), output.logits.float(), targets[torch.from_numpy(batch)],
+                prototypes, fpr, steps, host.classifier,
+            )  # fmt: skip
+
+    return optimise(losses, len(targets), optimiser, clipped, config, seed, epoch, step)
+
+
+def steps_per_epoch(images: int, config: OptimiserConfig) -> int:
+    """Steps of an epoch; a last incomplete batch is left out, unless it is the only one."""
+    return max(1, images // config.batch_size)
+
+
+def optimise(
+    losses: Callable[[np.ndarray], Any], images: int, optimiser: torch.optim.Optimizer, clipped: list[nn.Parameter],
+    config: OptimiserConfig, seed: int, epoch: int, step: Step, accumulate: int = 1,
+) -> dict[str, float]:  # fmt: skip
+    """One epoch of any training.
+
+    Args:
+        losses: (B,) image numbers -> a named tuple of scalars, of which the first, ``total``, is minimised.
+        clipped: parameters whose gradients' norm ``config.clip_norm`` bounds.
+
+    Returns:
+        ``epoch``, from 1, and the mean of every term.
+
+    Raises:
+        InputError: the loss is no longer a number.
+    """
+    done, steps = epoch * steps_per_epoch(images, config), steps_per_epoch(images, config) * config.epochs
+    sums: Tensor | None = None
+    names: tuple[str, ...] = ()
+    device = optimiser.param_groups[-1]["params"][0].device
+    scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "16")
+    half = torch.float16 if config.precision == "16" else torch.bfloat16
+    for number, batch in enumerate(epoch_batches(images, config.batch_size, seed, epoch), 1):
+        factor = rate_factor(config, done + number - 1, steps)
         for group in optimiser.param_groups:
             group["lr"] = group["base"] * factor
-        level_features = fpr.needs_prototypes() and fpr.feature_space == "levels"
-        output = host.trained_part(inputs.training(batch, seed, epoch), side, level_features)
-        terms = fpr_loss(
-            output.features, output.maps, output.logits, targets[torch.from_numpy(batch)], prototypes, fpr, steps,
-            host.classifier,
-        )  # fmt: skip
         optimiser.zero_grad(set_to_none=True)
-        terms.total.backward()
+        parts = [part for part in np.array_split(batch, accumulate) if len(part)]
+        values: Tensor | None = None
+        for part in parts:
+            with torch.autocast(device.type, half, enabled=config.precision != "32"):
+                terms = losses(part)
+            scaler.scale(terms.total if len(parts) == 1 else terms.total * (len(part) / len(batch))).backward()
+            own = torch.stack([term.detach().float().cpu() for term in terms]) * (len(part) / len(batch))
+            names, values = terms._fields, own if values is None else values + own
         if config.clip_norm and clipped:
+            scaler.unscale_(optimiser)
             nn.utils.clip_grad_norm_(clipped, config.clip_norm)
-        optimiser.step()
-        sums += torch.stack([term.detach().float().cpu() for term in terms])
-        step(done + 1, steps, f"loss {terms.total.item():.3f}")
-    means = (sums / steps_per_epoch).tolist()
+        scaler.step(optimiser)
+        scaler.update()
+        assert values is not None  # a batch holds at least one image
+        sums = values if sums is None else sums + values
+        step(done + number, steps, f"loss {values[0].item():.3f}")
+    assert sums is not None  # there is at least one batch
+    means = (sums / steps_per_epoch(images, config)).tolist()
     if not all(math.isfinite(value) for value in means):
         raise InputError(
             f"the loss is no longer a number in epoch {epoch + 1}; lower the learning rate or the weights of the terms."
         )
-    names = ("total", "classification", "region", "pixel", "suppressed_share")
     return {"epoch": epoch + 1, **{name: round(value, 6) for name, value in zip(names, means, strict=True)}}
+
+
+def fit_labelled(
+    module: nn.Module, inputs: LabelledInputs, losses: Callable[[list[Tensor], Tensor], Any],
+    groups: Sequence[tuple[float, float, list[nn.Parameter]]], config: OptimiserConfig, seed: int, folder: Path,
+    step: Step, resume: bool, accumulate: int = 1,
+) -> None:  # fmt: skip
+    """Train a module in place against labels of pixels: a refiner against confident seeds, a segmenter against masks.
+
+    Args:
+        module: what is saved; its ``train()`` keeps frozen parts as they are.
+        inputs: what it reads, with the labels.
+        losses: what ``inputs.training`` returns -> a named tuple of scalars, of which ``total`` is minimised.
+        groups: (learning rate, weight decay, parameters).
+        folder, step, resume: as in ``fit``.
+        accumulate: parts that a batch is cut into, whose gradients are added up, where it does not fit into memory.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    optimiser = new_optimiser(
+        [{"params": own, "lr": rate, "base": rate, "weight_decay": decay} for rate, decay, own in groups], config
+    )
+    everything = [parameter for _, _, parameters in groups for parameter in parameters]
+    state_path, metrics_path = folder / "state.safetensors", folder / "metrics.jsonl"
+    start = load_state(state_path, module, optimiser) if resume and state_path.is_file() else 0
+    keep_lines(metrics_path, start)
+    for epoch in range(start, config.epochs):
+        module.train()
+
+        def loss_of(batch: np.ndarray, epoch: int = epoch) -> Any:
+            return losses(*inputs.training(batch, seed, epoch))
+
+        line = optimise(loss_of, len(inputs), optimiser, everything, config, seed, epoch, step, accumulate)
+        append_lines(metrics_path, [line])
+        save_state(state_path, module, optimiser, epoch + 1)
+    save_weights(folder / "weights.safetensors", module)
 
 
 @torch.no_grad()
@@ -205,93 +269,3 @@ def collect(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # fewer distinct regions than clusters
         return collect_prototypes(network, batches(), fpr, superclasses, seed)
-
-
-def trained_tensors(host: CamHost) -> dict[str, Tensor]:
-    """Parameters and buffers of the trained half, by name; the frozen half is given by the settings."""
-    return {k: v for k, v in host.state_dict().items() if not k.startswith("frozen_stages.")}
-
-
-def save_weights(path: Path, host: CamHost) -> None:
-    """Write the trained half's weights, atomically."""
-    write_tensors(path, trained_tensors(host), {})
-
-
-def load_weights(path: Path, host: CamHost) -> None:
-    """Read weights that ``save_weights`` wrote; an ``InputError`` names what does not fit."""
-    if not path.is_file():
-        raise InputError(
-            f"there are no weights at {path}; run `tag2mask train` first, or name another method."
-        )
-    tensors, _ = read_tensors(path)
-    wanted = trained_tensors(host)
-    wrong = [name for name in wanted if name not in tensors or tensors[name].shape != wanted[name].shape]
-    if wrong:
-        raise InputError(
-            f"{path} does not fit the network of the settings: {wrong[0]!r} is missing or of another shape."
-        )
-    host.load_state_dict(tensors, strict=False)
-
-
-def save_state(path: Path, host: CamHost, optimiser: torch.optim.Optimizer, epoch: int) -> None:
-    """Weights and optimiser moments after ``epoch`` epochs, atomically."""
-    tensors = {f"host.{name}": tensor for name, tensor in trained_tensors(host).items()}
-    for number, values in optimiser.state_dict()["state"].items():
-        for name, value in values.items():
-            if value is not None:
-                tensors[f"optimiser.{number}.{name}"] = torch.as_tensor(value)
-    write_tensors(path, tensors, {"epoch": str(epoch)})
-
-
-def load_state(path: Path, host: CamHost, optimiser: torch.optim.Optimizer) -> int:
-    """Restore what ``save_state`` wrote; returns the number of finished epochs."""
-    tensors, metadata = read_tensors(path)
-    epoch = int(metadata["epoch"])
-    host.load_state_dict({k[5:]: v for k, v in tensors.items() if k.startswith("host.")}, strict=False)
-    state = optimiser.state_dict()
-    state["state"] = {}
-    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-    for name, tensor in tensors.items():
-        if name.startswith("optimiser."):
-            _, number, field = name.split(".")
-            like = parameters[int(number)]
-            if (
-                tensor.shape == like.shape
-            ):  # in its memory format, as without interruption: the same kernels, the same bits
-                tensor = torch.empty_like(like).copy_(tensor)
-            state["state"].setdefault(int(number), {})[field] = tensor
-    optimiser.load_state_dict(state)
-    return epoch
-
-
-def save_prototypes(path: Path, prototypes: Prototypes) -> None:
-    """Write prototypes and the numbers of their source images, atomically."""
-    tensors = {name: value for name, value in vars(prototypes).items() if isinstance(value, Tensor)}
-    write_tensors(path, tensors, {"spread": json.dumps(prototypes.spread)})
-
-
-def load_prototypes(path: Path, device: torch.device | str = "cpu") -> Prototypes:
-    """Read what ``save_prototypes`` wrote."""
-    if not path.is_file():
-        raise InputError(f"there are no prototypes at {path}; train a method that uses them.")
-    tensors, metadata = read_tensors(path)
-    on_device = {name: tensor.to(device) for name, tensor in tensors.items()}
-    return Prototypes(**on_device, spread=float(json.loads(metadata["spread"])))
-
-
-def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a safetensors file under a temporary name, then rename it: it is whole, or not there."""
-    partial = path.with_name(path.name + ".partial")
-    save_file(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial, metadata
-    )
-    os.replace(partial, path)
-
-
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a file that ``write_tensors`` wrote; nothing in it is executed."""
-    try:
-        with safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except SafetensorError as error:
-        raise InputError(f"{path} is damaged ({error}); delete it and train again.") from error

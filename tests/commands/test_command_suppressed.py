@@ -14,10 +14,11 @@ import torch
 import yaml
 from PIL import Image
 
+from tag2mask.checkpoints import load_prototypes, load_weights
 from tag2mask.cli import main
 from tag2mask.config import RunConfig
 from tag2mask.data.masks import IGNORE, Masks, open_masks
-from tag2mask.engine import load_prototypes, load_weights, set_up_torch
+from tag2mask.engine import set_up_torch
 from tag2mask.progress import Reporter
 from tag2mask.settings import config_from_dict
 from tag2mask.stages.network import SeedSetup, set_up_seed

@@ -11,7 +11,7 @@ from PIL import Image
 from tag2mask.config import CooccurConfig, DataConfig
 from tag2mask.data import open_images
 from tag2mask.data.check import Finding, check
-from tag2mask.data.masks import write_mask
+from tag2mask.data.pseudo_masks import write_mask
 from tag2mask.errors import InputError
 
 

@@ -16,8 +16,8 @@ from PIL import Image
 import tag2mask.data
 from tag2mask.config import CooccurConfig, DataConfig
 from tag2mask.data import open_images
-from tag2mask.data.classes import palette
-from tag2mask.data.masks import Masks, open_masks, write_mask
+from tag2mask.data.masks import Masks, open_masks
+from tag2mask.data.pseudo_masks import write_mask
 from tag2mask.errors import InputError
 
 VALUES = np.array([[0, 1, 2], [255, 2, 1]], dtype=np.uint8)
@@ -41,16 +41,6 @@ def masked(album: DataConfig) -> DataConfig:
     return album
 
 
-def test_write_mask_is_what_voc_tools_read(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "mask.png"
-    write_mask(path, VALUES)
-    with Image.open(path) as image:
-        assert (image.format, image.mode) == ("PNG", "P")
-        np.testing.assert_array_equal(np.asarray(image), VALUES)
-        np.testing.assert_array_equal(np.asarray(image.convert("RGB")), palette(255)[VALUES])
-        assert image.convert("RGB").getpixel((0, 1)) == (224, 224, 192)
-
-
 @given(data=st.data())
 @settings(max_examples=30, deadline=None)
 def test_masks_survive_the_way_over_the_disk(
@@ -65,30 +55,6 @@ def test_masks_survive_the_way_over_the_disk(
     (root / "classes.txt").write_text("cat\ndog\n")
     write_mask(root / "masks" / "a.png", mask)
     np.testing.assert_array_equal(opened(DataConfig(kind="folder", root=str(root))).mask(0), mask)
-
-
-def test_write_mask_replaces_and_leaves_nothing_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "mask.png"
-    write_mask(path, VALUES)
-    write_mask(path, VALUES[::-1].copy())
-    np.testing.assert_array_equal(np.asarray(Image.open(path)), VALUES[::-1])
-
-    def cut_off(*_: object) -> None:
-        raise OSError("the power went")
-
-    monkeypatch.setattr("tag2mask.data.masks.os.replace", cut_off)  # all is written, nothing in its place yet
-    with pytest.raises(OSError, match="power"):
-        write_mask(path, VALUES)
-    assert list(tmp_path.iterdir()) == [path]
-    np.testing.assert_array_equal(np.asarray(Image.open(path)), VALUES[::-1])
-
-
-@pytest.mark.parametrize("mask", [np.zeros((2, 2), np.int64), np.zeros((2, 2, 3), np.uint8)])
-def test_write_mask_refuses_other_arrays(tmp_path: Path, mask: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="uint8"):
-        write_mask(tmp_path / "mask.png", mask)
 
 
 def test_masks_have_the_ids_and_order_of_the_images(masked: DataConfig) -> None:

@@ -11,10 +11,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from tag2mask.checkpoints import load_prototypes, load_weights, save_prototypes, save_weights
 from tag2mask.cli import main
 from tag2mask.config import CooccurConfig, DataConfig, FPRConfig, HostConfig, OptimiserConfig, ViewsConfig
 from tag2mask.data import TaggedImages, open_images
-from tag2mask.engine import collect, fit, load_prototypes, load_weights, save_prototypes, save_weights, set_up_torch
+from tag2mask.engine import collect, fit, set_up_torch
 from tag2mask.errors import InputError
 from tag2mask.hosts.cam import CamHost
 from tag2mask.hosts.inputs import PhotoInputs

@@ -16,10 +16,19 @@ from tag2mask.config import CooccurConfig, DataConfig, RunConfig, ViewsConfig
 from tag2mask.data import TaggedImages, open_images
 from tag2mask.errors import InputError
 from tag2mask.hosts.cam import CamHost
-from tag2mask.hosts.inputs import CachedInputs, PhotoInputs, build_cache, cache_bytes, cache_key, frozen_fingerprint
+from tag2mask.hosts.inputs import (
+    CachedInputs,
+    PhotoInputs,
+    build_cache,
+    cache_bytes,
+    cache_key,
+    frozen_fingerprint,
+    frozen_settings,
+)
 from tag2mask.presets import PRESETS
 from tag2mask.progress import Reporter
-from tag2mask.stages.network import open_inputs, set_up_seed
+from tag2mask.stages.inputs import open_inputs
+from tag2mask.stages.network import set_up_seed
 
 CPU = torch.device("cpu")
 DATA = DataConfig(cooccur=CooccurConfig(images=7, size=64))
@@ -122,16 +131,16 @@ def test_cache_size_is_announced_right(
 
 
 def test_anything_that_changes_the_features_changes_the_key(host: CamHost, images: TaggedImages) -> None:
-    key = cache_key(HOST, VIEWS, images, "")
-    assert cache_key(replace(HOST, neck=16), replace(VIEWS, zoom=1.5), images, "") == key
+    key = cache_key(frozen_settings(HOST), VIEWS, images, "")
+    assert cache_key(frozen_settings(replace(HOST, neck=16)), replace(VIEWS, zoom=1.5), images, "") == key
     others = [
-        cache_key(replace(HOST, backbone="test_resnet"), VIEWS, images, ""),
-        cache_key(replace(HOST, freeze="blocks.3"), VIEWS, images, ""),
-        cache_key(replace(HOST, output_stride=8), VIEWS, images, ""),
-        cache_key(HOST, replace(VIEWS, size=96), images, ""),
-        cache_key(HOST, VIEWS, images.subset(range(6)), ""),
-        cache_key(HOST, VIEWS, images.subset([1, 0, 2, 3, 4, 5, 6]), ""),
-        cache_key(HOST, VIEWS, images, "2"),
+        cache_key(frozen_settings(replace(HOST, backbone="test_resnet")), VIEWS, images, ""),
+        cache_key(frozen_settings(replace(HOST, freeze="blocks.3")), VIEWS, images, ""),
+        cache_key(frozen_settings(replace(HOST, output_stride=8)), VIEWS, images, ""),
+        cache_key(frozen_settings(HOST), replace(VIEWS, size=96), images, ""),
+        cache_key(frozen_settings(HOST), VIEWS, images.subset(range(6)), ""),
+        cache_key(frozen_settings(HOST), VIEWS, images.subset([1, 0, 2, 3, 4, 5, 6]), ""),
+        cache_key(frozen_settings(HOST), VIEWS, images, "2"),
     ]
     assert len({key, *others}) == 8
 
@@ -193,7 +202,7 @@ def test_bound_on_the_disk(
     host: CamHost, images: TaggedImages, tmp_path: Path, capsys: pytest.CaptureFixture[str], gigabytes: float, message: str
 ) -> None:
     config = run_config(cache_gigabytes=gigabytes)
-    inputs = open_inputs(config, DATA, tmp_path / "run", host, images, CPU, Reporter())
+    inputs = open_inputs(host, frozen_settings(HOST), config.views, config.cache_gigabytes, DATA, tmp_path / "run", images, CPU, Reporter())
     assert type(inputs) is PhotoInputs
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run" / "cache").exists()
@@ -204,7 +213,7 @@ def test_disk_without_room(
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
-    inputs = open_inputs(run_config(), DATA, tmp_path / "run", host, images, CPU, Reporter(quiet=True))
+    inputs = open_inputs(host, frozen_settings(HOST), run_config().views, run_config().cache_gigabytes, DATA, tmp_path / "run", images, CPU, Reporter(quiet=True))
     assert type(inputs) is PhotoInputs
     assert "computed anew in every epoch" in capsys.readouterr().err
 
@@ -215,7 +224,7 @@ def test_nothing_frozen_or_crops_need_no_cache(images: TaggedImages, tmp_path: P
     views = VIEWS if freeze == "none" else ViewsConfig(kind="crop", size=64)
     config = RunConfig(data=DATA, host=host_config, views=views)
     host = CamHost(host_config, len(images.classes))
-    assert type(open_inputs(config, DATA, tmp_path, host, images, CPU, Reporter(quiet=True))) is PhotoInputs
+    assert type(open_inputs(host, frozen_settings(HOST), config.views, config.cache_gigabytes, DATA, tmp_path, images, CPU, Reporter(quiet=True))) is PhotoInputs
 
 
 def test_each_seed_and_split_reads_features_of_its_own_scenes(tmp_path: Path) -> None:
@@ -247,7 +256,7 @@ def test_two_processes_do_not_fill_one_cache(host: CamHost, images: TaggedImages
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None and other.stdout.readline() == "held\n"
         with pytest.raises(InputError, match=rf"another process \({other.pid}\)"):
-            open_inputs(run_config(), DATA, tmp_path, host, images, CPU, Reporter(quiet=True))
+            open_inputs(host, frozen_settings(HOST), run_config().views, run_config().cache_gigabytes, DATA, tmp_path, images, CPU, Reporter(quiet=True))
         other.communicate("")
-    inputs = open_inputs(run_config(), DATA, tmp_path, host, images, CPU, Reporter(quiet=True))
+    inputs = open_inputs(host, frozen_settings(HOST), run_config().views, run_config().cache_gigabytes, DATA, tmp_path, images, CPU, Reporter(quiet=True))
     assert isinstance(inputs, CachedInputs)

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from tag2mask.config import DataConfig, FPRConfig, HostConfig, OptimiserConfig, RunConfig, ViewsConfig
-from tag2mask.data.masks import write_mask
+from tag2mask.data.pseudo_masks import write_mask
 from tag2mask.progress import Reporter
 from tag2mask.report import write_report
 from tag2mask.stages import pipeline

@@ -92,6 +92,8 @@ class OptimiserConfig:
     """Weight decay."""
     clip_norm: float = 5.0
     """Upper bound of the gradient norm of everything but the classifier; 0 for none."""
+    precision: Literal["32", "bf16", "16"] = "32"
+    """Floating-point bits of the networks in training. bf16 and 16 are for GPUs; losses are computed with 32 always."""
     batch_norm_until: float = 0.0
     """Share of the epochs in which the neck's batch norms learn their statistics; after it they use and keep them. The
     backbone's are kept throughout. Affine parameters of trained layers always learn."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from tag2mask.config.data import DataConfig, TagsConfig
 from tag2mask.config.fpr import FPRConfig
 from tag2mask.config.network import HostConfig, MapsConfig, OptimiserConfig, ViewsConfig
+from tag2mask.config.refine import RefineConfig
+from tag2mask.config.segment import SegmentConfig
 from tag2mask.errors import require
 
 METHODS = ("cam", "continued", "focal", "halo", "sharpen", "rc", "pr", "paper", "training_free", "fpr")
@@ -37,6 +39,10 @@ class RunConfig:
     """The method `fpr`. The controls `halo` and `sharpen` are made of it, without prototypes."""
     maps: MapsConfig = field(default_factory=MapsConfig)
     """Localization maps."""
+    refine: RefineConfig = field(default_factory=RefineConfig)
+    """From maps to pseudo masks."""
+    segment: SegmentConfig = field(default_factory=SegmentConfig)
+    """The network that learns from pseudo masks and needs no tag."""
     methods: tuple[str, ...] = ("continued", "halo", "sharpen", "paper", "fpr")
     """What to train from the class activation map: any of continued, focal, halo, sharpen, rc, pr, paper,
     training_free, fpr."""

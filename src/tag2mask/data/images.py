@@ -69,6 +69,15 @@ def read_path(paths: tuple[Path, ...], index: int) -> Image.Image:
     return decode_image(paths[index])
 
 
+def image_paths(images: TaggedImages) -> tuple[Path, ...] | None:
+    """The files of images on disk, one for each; None for images that are drawn."""
+    reader = images.reader
+    if isinstance(reader, partial) and reader.func is read_path:
+        paths: tuple[Path, ...] = reader.args[0]
+        return paths
+    return None
+
+
 def decode_image(path: Path) -> Image.Image:
     """A picture file as upright RGB, 8 bit.
 

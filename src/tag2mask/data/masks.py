@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from tag2mask.config import DataConfig
-from tag2mask.data.classes import Classes, palette, read_classes, unknown_class
+from tag2mask.data.classes import Classes, read_classes, unknown_class
 from tag2mask.data.cooccur import cooccur_masks
 from tag2mask.data.files import DataError, Finding, Folder, fault, raise_first
 from tag2mask.data.images import TaggedImages, decode_if_cut_off, opened
+from tag2mask.data.pseudo_masks import require_numbers, sized
 from tag2mask.data.voc import voc_names
 
 IGNORE = 255
@@ -52,27 +50,13 @@ class Masks:
 
         ``size_hw`` is the (H, W) that the caller expects, that of the upright image; another is an ``InputError``.
         """
-        return _sized(self.reader(index), size_hw, f"mask of {self.ids[index]!r}")
+        return sized(self.reader(index), size_hw, f"mask of {self.ids[index]!r}")
 
     def context(self, index: int, size_hw: tuple[int, int] | None = None) -> np.ndarray:
         """The context of each pixel, (H, W) uint8: 0 none, k + 1 is ``contexts.names[k]``; as ``mask`` otherwise."""
         if self.contexts is None:
             raise ValueError("these masks have no contexts")
-        return _sized(self.contexts.reader(index), size_hw, f"context mask of {self.ids[index]!r}")
-
-
-def _sized(mask: np.ndarray, size_hw: tuple[int, int] | None, where: str | Path) -> np.ndarray:
-    if size_hw is None or mask.shape == tuple(size_hw):
-        return mask
-    height, width = mask.shape
-    todo = "make the mask again at the size of the image"
-    if mask.shape == tuple(size_hw)[::-1]:
-        todo = "rotate the mask: the EXIF data of the image turn it by a quarter, or width and height are mixed up"
-    raise fault(
-        where,
-        f"the mask is {width}x{height} (width x height), the upright image {size_hw[1]}x{size_hw[0]}",
-        todo,
-    )
+        return sized(self.contexts.reader(index), size_hw, f"context mask of {self.ids[index]!r}")
 
 
 def open_masks(config: DataConfig, images: TaggedImages) -> Masks | None:
@@ -210,7 +194,7 @@ def _read_path(paths: tuple[Path, ...], table: np.ndarray, index: int) -> np.nda
 
 def _verify_header(path: Path) -> None:
     with opened(path) as image:
-        _require_numbers(image, path)
+        require_numbers(image, path)
         decode_if_cut_off(image, path)
 
 
@@ -218,7 +202,7 @@ def read_mask(path: Path, table: np.ndarray, size_hw: tuple[int, int] | None = N
     """A mask file through ``table`` ((256,) uint8), as (H, W) uint8. Raises ``DataError`` for values without meaning,
     and for another size than ``size_hw``."""
     with opened(path) as image:
-        _require_numbers(image, path)
+        require_numbers(image, path)
         picture = image.point([0] + [1] * 255, "L") if image.mode == "1" else image
         present = np.flatnonzero(picture.histogram())  # the values that occur; much cheaper than np.unique
         raw = np.array(picture, dtype=np.uint8)
@@ -232,34 +216,4 @@ def read_mask(path: Path, table: np.ndarray, size_hw: tuple[int, int] | None = N
             "make the mask again with class numbers, or complete the list of classes",
         )
     mask = raw if np.array_equal(table[present], present) else np.take(table, raw)
-    return _sized(mask, size_hw, path)
-
-
-def _require_numbers(image: Image.Image, path: Path) -> None:
-    if image.mode not in ("P", "L", "1"):
-        raise fault(
-            path,
-            f"the mask is a colour or deep picture (mode {image.mode}), not a palette PNG: usually a program "
-            "that saved the colours of the palette instead of the class numbers",
-            "save it as an 8 bit palette or grey PNG of class numbers",
-        )
-    if image.format == "JPEG":
-        raise fault(path, "the mask is a JPEG, which blurs class numbers", "save it as an 8 bit palette PNG")
-
-
-def write_mask(path: Path, mask: np.ndarray) -> None:
-    """Write (H, W) uint8 (0 background, c + 1 class c, 255 ignore) as an 8 bit palette PNG in the VOC colours.
-
-    Atomic: a reader sees the old file, the new one or none, never a part. Makes the folder of ``path`` if need be.
-    """
-    if mask.ndim != 2 or mask.dtype != np.uint8:
-        raise ValueError(f"a mask is (H, W) uint8; got {mask.shape} {mask.dtype}")
-    picture = Image.fromarray(mask)
-    picture.putpalette(palette(255).tobytes())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        picture.save(temporary, format="PNG")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    return sized(mask, size_hw, path)

@@ -9,24 +9,41 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tag2mask.config import HostConfig, ViewsConfig
 from tag2mask.data.images import TaggedImages
 from tag2mask.data.views import mirrored_draws, random_crop, rescaled, square, to_tensor, zoomed
-from tag2mask.hosts.cam import CamHost
 
 Progress = Callable[[int, int], None]
 """Called with (done, total)."""
 
 
+class FrozenHalf(Protocol):
+    """A network's half that never learns: all that is needed to prepare what the other half reads."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    frozen_stages: nn.ModuleDict
+    training: bool
+
+    def frozen_part(self, images: Tensor) -> list[Tensor]:
+        """Normalised images (N, 3, H, W) -> levels (N, D, h, w)."""
+        ...
+
+    def train(self, mode: bool = True) -> Any: ...
+
+    def eval(self) -> Any: ...
+
+
 class PhotoInputs:
     """Photos, decoded and run through the frozen half at each use. Works for every kind of view, size and scale."""
 
-    def __init__(self, host: CamHost, images: TaggedImages, views: ViewsConfig, device: torch.device) -> None:
+    def __init__(self, host: FrozenHalf, images: TaggedImages, views: ViewsConfig, device: torch.device) -> None:
         self.host, self.images, self.views, self.device = host, images, views, device
 
     def training(self, indices: np.ndarray, seed: int, epoch: int) -> list[Tensor]:
@@ -81,7 +98,7 @@ class CachedInputs(PhotoInputs):
     """
 
     def __init__(
-        self, host: CamHost, images: TaggedImages, views: ViewsConfig, device: torch.device, folder: Path
+        self, host: FrozenHalf, images: TaggedImages, views: ViewsConfig, device: torch.device, folder: Path
     ) -> None:
         super().__init__(host, images, views, device)
         manifest = json.loads((folder / "manifest.json").read_text())
@@ -103,15 +120,29 @@ class CachedInputs(PhotoInputs):
         return torch.from_numpy(rows).to(self.device).float()
 
 
-def cache_key(host_config: HostConfig, views: ViewsConfig, images: TaggedImages, version: str) -> str:
-    """Name of the cache of these images under this frozen half; anything that changes its content changes the name."""
-    backbone = {k: v for k, v in asdict(host_config).items() if k not in ("neck", "neck_mix")}
-    backbone["side"] = bool(host_config.side)
-    content = json.dumps([backbone, views.size, list(images.ids), version], default=str)
+def cache_key(frozen: dict[str, Any], views: ViewsConfig, images: TaggedImages, version: str) -> str:
+    """Name of the cache of these images under this frozen half; anything that changes its content changes the name.
+
+    ``frozen``: the settings that decide what the frozen half computes.
+    """
+    content = json.dumps([frozen, views.size, list(images.ids), version], default=str)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def frozen_fingerprint(host: CamHost) -> str:
+def level_settings(config: HostConfig, levels: tuple[str, ...]) -> dict[str, Any]:
+    """The same for named levels of a wholly frozen backbone; refiners and segmenters share them."""
+    names = ("backbone", "weights", "output_stride", "dilate")
+    return {"levels": levels, **{name: getattr(config, name) for name in names}}
+
+
+def frozen_settings(config: HostConfig) -> dict[str, Any]:
+    """What decides the output of a CAM's frozen half."""
+    settings = {k: v for k, v in asdict(config).items() if k not in ("neck", "neck_mix")}
+    settings["side"] = bool(config.side)
+    return settings
+
+
+def frozen_fingerprint(host: FrozenHalf) -> str:
     """Hash of the frozen half's weights: random ones differ by seed, and a weights file may change under its name."""
     content = hashlib.sha256()
     for tensor in host.frozen_stages.state_dict().values():
@@ -119,14 +150,19 @@ def frozen_fingerprint(host: CamHost) -> str:
     return content.hexdigest()
 
 
-def cache_bytes(host: CamHost, images: TaggedImages, views: ViewsConfig) -> int:
+def cache_bytes(host: FrozenHalf, images: TaggedImages, views: ViewsConfig) -> int:
     """Bytes that the cache of these images would take."""
-    probe = host.frozen_part(torch.zeros(1, 3, views.size, views.size, device=next(host.parameters()).device))
+    probe = host.frozen_part(torch.zeros(1, 3, views.size, views.size, device=device_of(host)))
     return sum(level.numel() for level in probe) * 2 * 2 * len(images)
 
 
+def device_of(host: FrozenHalf) -> torch.device:
+    """Where the frozen half's weights are."""
+    return next(host.frozen_stages.parameters()).device
+
+
 def build_cache(
-    host: CamHost, images: TaggedImages, views: ViewsConfig, device: torch.device, folder: Path, progress: Progress,
+    host: FrozenHalf, images: TaggedImages, views: ViewsConfig, device: torch.device, folder: Path, progress: Progress,
     batch_size: int = 4,
 ) -> None:  # fmt: skip
     """Fill ``folder`` with the frozen half's output; the folder appears only when it is complete."""

@@ -48,9 +48,17 @@ def paired_bootstrap(
     Introduction to the Bootstrap", 1993, section 13.3). The same seed gives the same interval. Raises
     ``InputError`` when the methods were scored on different images or masks, or when no image has a mask.
     """
+    counts = first.image_counts(first_level), second.image_counts(second_level)
+    return paired_difference(*counts, resamples=resamples, seed=seed)
+
+
+def paired_difference(
+    first: ImageCounts, second: ImageCounts, *, resamples: int = 1000, seed: int = 0
+) -> PairedDifference:
+    """``paired_bootstrap`` on pixels that are counted already: of maps at a level, or of finished masks."""
     if resamples < 1:
         raise ValueError(f"resamples is {resamples}; expected at least 1")
-    counts = first.image_counts(first_level), second.image_counts(second_level)
+    counts = first, second
     if counts[0].truth.shape != counts[1].truth.shape or (counts[0].truth != counts[1].truth).any():
         raise InputError("The two methods were scored on different images or masks; compare methods on the same set.")
     images = int(counts[0].truth.any(axis=1).sum())

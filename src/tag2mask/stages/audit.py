@@ -12,9 +12,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from tag2mask.checkpoints import load_weights
 from tag2mask.config import DataConfig
 from tag2mask.data import TaggedImages
-from tag2mask.engine import load_weights, set_up_torch
+from tag2mask.engine import set_up_torch
 from tag2mask.errors import InputError
 from tag2mask.fpr.activation import activated_pixels, relative_activation
 from tag2mask.fpr.regions import region_features

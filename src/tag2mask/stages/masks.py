@@ -1,44 +1,80 @@
-"""Masks from stored localization maps, at the threshold that the rule without masks gives for the whole set."""
+"""Masks from stored localization maps: the threshold by the rule without masks, and perhaps a dense CRF."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from tag2mask.data.masks import write_mask
+from tag2mask.config import RefineConfig
+from tag2mask.data import TaggedImages
 from tag2mask.maps.store import load_maps
 from tag2mask.progress import Step
 from tag2mask.score import LEVELS, ScoreHistograms, absent_floor, choose_level
 from tag2mask.stages.localize import map_path
-from tag2mask.stages.network import SeedSetup
+from tag2mask.stages.mask_work import MaskJob, write_job_masks
+from tag2mask.stages.processes import over_images
 
 
-def write_masks(setup: SeedSetup, maps: Path, folder: Path, step: Step) -> float:
-    """Write a palette PNG for every image whose maps are in ``maps``: 0 background, c + 1 for class c.
-
-    The threshold is that of protocol ``gtfree``, chosen on the maps of the whole set.
-
-    Returns:
-        The threshold, as a share of a map's maximum.
-    """
-    count = len(setup.images)
-    histograms = ScoreHistograms(len(setup.images.classes), images=count)
-    peaks = np.zeros(setup.images.labels.shape)  # (N, C)
-    for index, name in enumerate(setup.images.ids):
+def rule_level(images: TaggedImages, maps: Path, step: Step) -> int:
+    """Threshold level 1..255 of protocol ``gtfree``, chosen on the stored maps of all images."""
+    histograms = ScoreHistograms(len(images.classes), images=len(images))
+    peaks = np.zeros(images.labels.shape)  # (N, C)
+    for index, name in enumerate(images.ids):
         stored = load_maps(map_path(maps, name))
         histograms.add(index, stored.classes.astype(np.int64), stored.maps, None)
         peaks[index] = stored.peaks
-        step(index + 1, 2 * count)
-    level = choose_level(histograms, "gtfree", floor=absent_floor(peaks, setup.images.labels))
-    for index, name in enumerate(setup.images.ids):
-        stored = load_maps(map_path(maps, name))
-        mask = np.zeros(stored.maps.shape[1:], np.uint8)  # (H, W)
-        if len(stored.classes):
-            winner = stored.classes[stored.maps.argmax(axis=0)] + 1  # (H, W)
-            mask = np.where(stored.maps.max(axis=0) >= level, winner, 0).astype(np.uint8)
-        path = folder / f"{name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_mask(path, mask)
-        step(count + index + 1, 2 * count)
-    return level / (LEVELS - 1)
+        step(index + 1, len(images))
+    return choose_level(histograms, "gtfree", floor=absent_floor(peaks, images.labels))
+
+
+def mask_path(folder: Path, image_id: str) -> Path:
+    """File of an image's mask."""
+    return folder / f"{image_id}.png"
+
+
+def write_masks(images: TaggedImages, maps: Path, folder: Path, level: int, step: Step) -> None:
+    """Write a palette PNG for every image whose maps are in ``maps``: 0 background, c + 1 for class c.
+
+    Masks that exist are written again, as the threshold belongs to the whole set.
+    """
+    jobs = [
+        MaskJob(i, images.reader, map_path(maps, name), (level,), mask_path(folder, name))
+        for i, name in enumerate(images.ids)
+    ]
+    for number, job in enumerate(jobs, 1):
+        job.mask.unlink(missing_ok=True)
+        write_job_masks(job)
+        step(number, len(jobs))
+
+
+def write_refined_masks(
+    images: TaggedImages, maps: Path, folder: Path, level: int, config: RefineConfig, step: Step,
+    certain: Path | None = None,
+) -> None:  # fmt: skip
+    """The same with a dense CRF, in parallel; images that have their masks are left alone.
+
+    Args:
+        certain: folder of masks that hold what is certain, 255 elsewhere; None for none.
+    """
+    levels = (level, share_of(level, config.foreground), share_of(level, config.background)) if certain else (level,)
+
+    def jobs() -> Iterator[MaskJob]:
+        for index, name in enumerate(images.ids):
+            sure = mask_path(certain, name) if certain else None
+            if not (mask_path(folder, name).is_file() and (sure is None or sure.is_file())):
+                yield MaskJob(
+                    index, images.reader, map_path(maps, name), levels, mask_path(folder, name), sure,
+                    config.crf_settings, config.crf_backend,
+                )  # fmt: skip
+
+    missing = list(jobs())
+    done = len(images) - len(missing)
+    step(done, len(images))
+    over_images(write_job_masks, missing, len(missing), config.processes, step, done)
+
+
+def share_of(level: int, factor: float) -> int:
+    """A threshold level 1..255 times a factor."""
+    return min(LEVELS - 1, max(1, round(level * factor)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,16 +11,9 @@ from tag2mask.config import DataConfig, RunConfig
 from tag2mask.data import TaggedImages, open_images
 from tag2mask.errors import InputError
 from tag2mask.hosts.cam import CamHost
-from tag2mask.hosts.inputs import (
-    CachedInputs,
-    PhotoInputs,
-    build_cache,
-    cache_bytes,
-    cache_key,
-    frozen_fingerprint,
-)
+from tag2mask.hosts.inputs import PhotoInputs, frozen_settings
 from tag2mask.progress import Reporter
-from tag2mask.runs import locked
+from tag2mask.stages.inputs import open_inputs
 
 
 @dataclass(frozen=True)
@@ -62,9 +54,10 @@ def set_up_seed(
     images = open_images(data)
     torch.manual_seed(seed)
     host = CamHost(config.host, len(images.classes)).to(device)
-    return SeedSetup(
-        seed, data, images, host, open_inputs(config, data, run, host, images, device, report), device
+    inputs = open_inputs(
+        host, frozen_settings(config.host), config.views, config.cache_gigabytes, data, run, images, device, report
     )
+    return SeedSetup(seed, data, images, host, inputs, device)
 
 
 def other_split(data: DataConfig, split: str) -> DataConfig:
@@ -74,39 +67,3 @@ def other_split(data: DataConfig, split: str) -> DataConfig:
             raise InputError(f"--split {split!r}: the built-in scenes have `train` and `val`.")
         return replace(data, split=split, cooccur=replace(data.cooccur, seed=data.cooccur.seed + 10_000))
     return replace(data, split=split)
-
-
-def open_inputs(
-    config: RunConfig, data: DataConfig, run: Path, host: CamHost, images: TaggedImages, device: torch.device,
-    report: Reporter,
-) -> PhotoInputs:  # fmt: skip
-    """Cached features where stages are frozen, views are squares and the disk bound allows it; else photos.
-
-    Args:
-        data: where ``images`` come from, the seed's scenes and split, which need not be those of ``config``.
-    """
-    if config.views.kind != "square" or not len(host.frozen_stages) or config.cache_gigabytes == 0:
-        return PhotoInputs(host, images, config.views, device)
-    size = cache_bytes(host.eval(), images, config.views)
-    if size > config.cache_gigabytes * 1e9:
-        report.say(
-            f"frozen features would take {size / 1e9:.1f} GB, more than cache_gigabytes = {config.cache_gigabytes:g}: "
-            "they are computed anew in every epoch."
-        )
-        return PhotoInputs(host, images, config.views, device)
-    # Scenes have the same ids whatever their seed, and photos of two folders may have the same names.
-    source = str(data) if data.kind == "cooccur" else str(Path(data.root).resolve())
-    key = cache_key(config.host, config.views, images, source + frozen_fingerprint(host))
-    folder = run / "cache" / key
-    if not (folder / "manifest.json").is_file():
-        run.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(run).free
-        if size > free:  # writing to mapped memory on a full disk kills the process
-            report.warn(
-                f"frozen features would take {size / 1e9:.1f} GB and the disk of {run} has {free / 1e9:.1f} GB left: "
-                "they are computed anew in every epoch."
-            )
-            return PhotoInputs(host, images, config.views, device)
-        with locked(folder.parent), report.task(f"frozen features of {len(images)} images") as step:
-            build_cache(host, images, config.views, device, folder, lambda done, total: step(done, total))
-    return CachedInputs(host, images, config.views, device, folder)

@@ -20,12 +20,16 @@ from tag2mask.engine import set_up_torch
 from tag2mask.errors import InputError
 from tag2mask.progress import Reporter
 from tag2mask.runs import locked, method_folder, versions, write_json, write_text
+from tag2mask.score import MaskCounts
 from tag2mask.settings import config_from_dict, read_yaml
 from tag2mask.stages.evaluate import MethodScores, Truth, score_method, summarise
 from tag2mask.stages.evidence import collect_evidence
+from tag2mask.stages.export import Format, export_masks, export_network
 from tag2mask.stages.localize import localize, store_maps
-from tag2mask.stages.masks import write_masks
+from tag2mask.stages.mask_figures import score_seed, summarise_stages
 from tag2mask.stages.network import SeedSetup, set_up_seed
+from tag2mask.stages.refine import Refinement, Refiner, check_refiner, maps_of, refine, seed_masks
+from tag2mask.stages.segment import train_segmenter
 from tag2mask.stages.tags import training_tags
 from tag2mask.stages.train import load_method, train_classifier, train_method, warn_of_tags
 
@@ -60,14 +64,96 @@ def localize_run(run: Path, methods: tuple[str, ...], split: str, report: Report
     for seed in config.seeds:
         setup = set_up_seed(config, run, seed, device, report, split)
         for method in methods:
-            prototypes = load_method(setup, method, run)
-            name = split or config.data.split
-            folder, masks = (method_folder(run, seed, method) / kind / name for kind in ("maps", "masks"))
-            with report.task(f"seed {seed}: maps of {method}") as step:
-                store_maps(setup, config.maps, folder, step, prototypes=prototypes)
-            with report.task(f"seed {seed}: masks of {method}") as step:
-                folders.append((folder, masks, write_masks(setup, folder, masks, step)))
+            maps = maps_of(config, setup, run, method, report)
+            masks = seed_masks(config, setup, run, method, report)
+            folders.append((maps, masks.folder, masks.threshold))
     return folders
+
+
+def refine_run(
+    run: Path, refiner: Refiner, methods: tuple[str, ...], split: str, report: Reporter, config: RunConfig | None = None
+) -> list[Refinement]:
+    """Write refined masks of every image, of ``fpr`` alone unless ``methods`` says so.
+
+    ``config``: settings of the run with others for the refinement; they become the run's.
+    """
+    stored = read_settings(run)
+    if config is None:
+        config = stored
+    device = set_up_torch(config.threads, config.device)
+    chosen = chosen_methods(config, methods or default_methods(config))
+    with locked(run):
+        if config != stored:
+            write_text(run / "settings.yaml", settings_text(config))
+        done = []
+        for seed in config.seeds:
+            training = set_up_seed(config, run, seed, device, report)
+            other = split and split != config.data.split
+            setup = set_up_seed(config, run, seed, device, report, split) if other else training
+            done += [refine(config, setup, training, run, method, refiner, report) for method in chosen]
+    return done
+
+
+def segment_run(
+    run: Path, source: Refiner, methods: tuple[str, ...], report: Reporter, config: RunConfig | None = None
+) -> list[Path]:
+    """Train a segmenter on the masks of ``source``, for every seed; returns their folders. ``config`` as above."""
+    stored = read_settings(run)
+    config = config or stored
+    device = set_up_torch(config.threads, config.device)
+    chosen = chosen_methods(config, methods or default_methods(config))
+    with locked(run):
+        if config != stored:
+            write_text(run / "settings.yaml", settings_text(config))
+        folders = []
+        for seed in config.seeds:
+            setup = set_up_seed(config, run, seed, device, report)
+            folders += [train_segmenter(config, setup, run, method, source, report) for method in chosen]
+    return folders
+
+
+def export_run(
+    run: Path, kind: Format, out: Path, masks: str, method: str, seed: int | None, split: str, report: Reporter
+) -> tuple[Path, str]:
+    """Write a segmenter or masks in another tool's format; returns what was written, and a note about it."""
+    config = read_settings(run)
+    device = set_up_torch(config.threads, config.device)
+    method = chosen_methods(config, (method,) if method else default_methods(config))[0]
+    seed = config.seeds[0] if seed is None else seed
+    setup = set_up_seed(config, run, seed, device, report, split)
+    if kind == "onnx":
+        difference = export_network(setup, run, method, check_refiner(masks.removeprefix("segmenter:")), out)
+        return out, f" (largest difference from PyTorch in probability: {difference:.1g})"
+    check_refiner(masks.removeprefix("segmenter:"))
+    return export_masks(config, setup, run, method, masks, kind, out, report), ""
+
+
+def evaluate_stages(run: Path, methods: tuple[str, ...], split: str, report: Reporter) -> dict[str, Any]:
+    """Score the masks of every stage that the run has; writes stages.json, or stages.SPLIT.json, and returns it."""
+    config = read_settings(run)
+    device = set_up_torch(config.threads, config.device)
+    first = config.seeds[0]
+    refined = (m for m in ("cam", *config.methods) if (method_folder(run, first, m) / "crf").is_dir())
+    chosen = methods or tuple(refined)
+    if not chosen:
+        raise InputError(f"{run} has no refined masks; run `tag2mask refine {run}` first.")
+    results: dict[int, dict[str, dict[str, MaskCounts]]] = {}
+    other = split and split != config.data.split
+    with locked(run):
+        for seed in config.seeds:
+            training = set_up_seed(config, run, seed, device, report)
+            setup = set_up_seed(config, run, seed, device, report, split) if other else training
+            truth = Truth(require_masks(setup), setup.images)
+            results[seed] = score_seed(config, setup, training, truth, run, chosen_methods(config, chosen), report)
+    summary = summarise_stages(results, split or config.data.split)
+    if not methods:
+        write_json(run / (f"stages.{split}.json" if other else "stages.json"), summary)
+    return summary
+
+
+def default_methods(config: RunConfig) -> tuple[str, ...]:
+    """What is refined unless told otherwise: the default method, or the last one of a run without it."""
+    return ("fpr",) if "fpr" in config.methods else (("cam", *config.methods)[-1],)
 
 
 def evaluate_run(run: Path, methods: tuple[str, ...], split: str, report: Reporter) -> dict[str, Any]:
@@ -161,14 +247,16 @@ def chosen_methods(config: RunConfig, methods: tuple[str, ...]) -> tuple[str, ..
 def write_settings(config: RunConfig, run: Path, resume: bool) -> None:
     """Store settings and versions; going on with other settings is an error that names the first difference.
 
-    Methods and seeds may be added to a run. A folder in which no training has begun yet takes any settings.
+    Methods and seeds may be added to a run, and what comes after the maps may change. A folder in which no training
+    has begun yet takes any settings.
     """
-    text = yaml.safe_dump(json.loads(json.dumps(asdict(config))), sort_keys=False, allow_unicode=True)
+    text = settings_text(config)
     path = run / "settings.yaml"
     if path.is_file() and any(run.glob("seed*")):
         stored, given = read_yaml(path), yaml.safe_load(text)
         if resume:
-            stored.update(methods=given["methods"], seeds=given["seeds"])
+            later = ("methods", "seeds", "refine", "segment")  # nothing that is trained already depends on these
+            stored.update({name: given[name] for name in later})
         changed = first_difference(stored, given)
         if changed and not resume:
             raise InputError(f"{run} holds a run with another {changed}; choose another --out, or delete it.")
@@ -178,6 +266,11 @@ def write_settings(config: RunConfig, run: Path, resume: bool) -> None:
             )
     write_text(path, text)
     write_json(run / "versions.json", versions())
+
+
+def settings_text(config: RunConfig) -> str:
+    """What settings.yaml holds."""
+    return yaml.safe_dump(json.loads(json.dumps(asdict(config))), sort_keys=False, allow_unicode=True)
 
 
 def read_settings(run: Path) -> RunConfig:

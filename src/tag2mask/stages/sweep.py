@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 import yaml
 
+from tag2mask.checkpoints import load_prototypes
 from tag2mask.config import RunConfig
 from tag2mask.data import open_images
-from tag2mask.engine import load_prototypes, set_up_torch
+from tag2mask.engine import set_up_torch
 from tag2mask.errors import InputError
 from tag2mask.progress import Reporter
 from tag2mask.runs import method_folder, read_json, seed_folder, write_json

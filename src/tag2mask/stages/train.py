@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from tag2mask.checkpoints import load_prototypes, load_weights, save_prototypes, save_weights
 from tag2mask.config import FPRConfig, RunConfig
-from tag2mask.engine import collect, fit, load_prototypes, load_weights, save_prototypes, save_weights
+from tag2mask.engine import collect, fit
 from tag2mask.errors import InputError
 from tag2mask.fpr import Prototypes
 from tag2mask.presets import method_config

@@ -1,0 +1,108 @@
+"""Weights, optimiser states and prototypes on disk: safetensors, whole or not there, nothing executed on load.
+
+A module keeps what never learns under ``frozen_stages``; that half is given by the settings and is not stored.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from tag2mask.errors import InputError
+from tag2mask.fpr.prototypes import Prototypes
+
+
+def trained_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers of the trained half, by name; the frozen half is given by the settings."""
+    return {k: v for k, v in module.state_dict().items() if not k.startswith("frozen_stages.")}
+
+
+def save_weights(path: Path, module: nn.Module) -> None:
+    """Write the trained half's weights, atomically."""
+    write_tensors(path, trained_tensors(module), {})
+
+
+def load_weights(path: Path, module: nn.Module) -> None:
+    """Read weights that ``save_weights`` wrote; an ``InputError`` names what does not fit."""
+    if not path.is_file():
+        raise InputError(
+            f"there are no weights at {path}; run `tag2mask train` first, or name another method."
+        )
+    tensors, _ = read_tensors(path)
+    wanted = trained_tensors(module)
+    wrong = [name for name in wanted if name not in tensors or tensors[name].shape != wanted[name].shape]
+    if wrong:
+        raise InputError(
+            f"{path} does not fit the network of the settings: {wrong[0]!r} is missing or of another shape."
+        )
+    module.load_state_dict(tensors, strict=False)
+
+
+def save_state(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, epoch: int) -> None:
+    """Weights and optimiser moments after ``epoch`` epochs, atomically."""
+    tensors = {f"host.{name}": tensor for name, tensor in trained_tensors(module).items()}
+    for number, values in optimiser.state_dict()["state"].items():
+        for name, value in values.items():
+            if value is not None:
+                tensors[f"optimiser.{number}.{name}"] = torch.as_tensor(value)
+    write_tensors(path, tensors, {"epoch": str(epoch)})
+
+
+def load_state(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer) -> int:
+    """Restore what ``save_state`` wrote; returns the number of finished epochs."""
+    tensors, metadata = read_tensors(path)
+    epoch = int(metadata["epoch"])
+    module.load_state_dict({k[5:]: v for k, v in tensors.items() if k.startswith("host.")}, strict=False)
+    state = optimiser.state_dict()
+    state["state"] = {}
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    for name, tensor in tensors.items():
+        if name.startswith("optimiser."):
+            _, number, field = name.split(".")
+            like = parameters[int(number)]
+            if (
+                tensor.shape == like.shape
+            ):  # in its memory format, as without interruption: the same kernels, the same bits
+                tensor = torch.empty_like(like).copy_(tensor)
+            state["state"].setdefault(int(number), {})[field] = tensor
+    optimiser.load_state_dict(state)
+    return epoch
+
+
+def save_prototypes(path: Path, prototypes: Prototypes) -> None:
+    """Write prototypes and the numbers of their source images, atomically."""
+    tensors = {name: value for name, value in vars(prototypes).items() if isinstance(value, Tensor)}
+    write_tensors(path, tensors, {"spread": json.dumps(prototypes.spread)})
+
+
+def load_prototypes(path: Path, device: torch.device | str = "cpu") -> Prototypes:
+    """Read what ``save_prototypes`` wrote."""
+    if not path.is_file():
+        raise InputError(f"there are no prototypes at {path}; train a method that uses them.")
+    tensors, metadata = read_tensors(path)
+    on_device = {name: tensor.to(device) for name, tensor in tensors.items()}
+    return Prototypes(**on_device, spread=float(json.loads(metadata["spread"])))
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file under a temporary name, then rename it: it is whole, or not there."""
+    partial = path.with_name(path.name + ".partial")
+    save_file(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial, metadata
+    )
+    os.replace(partial, path)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a file that ``write_tensors`` wrote; nothing in it is executed."""
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except SafetensorError as error:
+        raise InputError(f"{path} is damaged ({error}); delete it and train again.") from error

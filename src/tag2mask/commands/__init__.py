@@ -1,0 +1,57 @@
+"""The sub-commands. Nothing heavy is imported before one of them runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+COMMANDS: dict[str, tuple[str, Callable[[list[str]], int]]] = {}
+"""Name -> summary and function, in the order of the overview."""
+
+
+def command(summary: str) -> Callable[[Callable[[list[str]], int]], Callable[[list[str]], int]]:
+    """Register a function as a sub-command under its own name."""
+
+    def register(function: Callable[[list[str]], int]) -> Callable[[list[str]], int]:
+        COMMANDS[function.__name__] = (summary, function)
+        return function
+
+    return register
+
+
+def new_parser(name: str, usage: str, description: str) -> Any:
+    """A parser for one command."""
+    from tag2mask.settings import SettingsParser
+
+    return SettingsParser(
+        prog=f"tag2mask {name}",
+        usage=usage,
+        description=description,
+        allow_abbrev=False,
+        exit_on_error=True,
+        env_prefix=False,
+    )
+
+
+def common(parser: Any) -> None:
+    """Options of every command that works for a while."""
+    parser.add_argument("--quiet", action="store_true", help="Print results and warnings alone.")
+
+
+def run_parser(name: str, usage: str, description: str) -> Any:
+    """A parser for the commands that work on a run folder."""
+    parser = new_parser(name, usage, description)
+    parser.add_argument("run", type=str, help="Folder of a run, the --out of `tag2mask train`.")
+    parser.add_argument(
+        "--methods", default="", type=str, help="Some methods alone, such as cam,fpr; default: all."
+    )
+    parser.add_argument(
+        "--split", default="", type=str, help="Another split than the one trained on, such as val."
+    )
+    common(parser)
+    return parser
+
+
+def method_names(text: str) -> tuple[str, ...]:
+    """``cam,fpr`` as a tuple."""
+    return tuple(name for name in text.split(",") if name)

@@ -1,0 +1,198 @@
+"""From tags to localization maps, figures and a report."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+from tag2mask.commands import command, common, method_names, new_parser, run_parser
+from tag2mask.errors import InputError
+
+
+@command("the built-in benchmark, from nothing to a report, in minutes")
+def demo(arguments: list[str]) -> int:
+    """Train CAM, controls and FPR on the built-in scenes and show the table."""
+    from tag2mask.settings import add_run_settings, run_config, with_lists
+
+    parser = new_parser(
+        "demo",
+        "tag2mask demo --out RUN [--table] [--full] [--resume] [OPTION ...]",
+        "Draw scenes, train a class activation map, train it on with and without False Positive Rectification, and "
+        "show what comes out: a table and a report to open in a browser. Any setting of `tag2mask train` may be added.",
+    )
+    parser.add_argument("--out", required=True, type=str, help="Folder of the run.")
+    parser.add_argument(
+        "--table", action="store_true", help="All methods, three seeds of network and scenes."
+    )
+    parser.add_argument("--full", action="store_true", help="Go on to refined masks and a segmenter.")
+    parser.add_argument("--resume", action="store_true", help="Go on with a run that was cut off.")
+    common(parser)
+    add_run_settings(parser, "demo")
+    parser.set_defaults({"methods": ("continued", "halo", "sharpen", "fpr")})
+    if "--table" in arguments:
+        every = ("continued", "focal", "halo", "sharpen", "rc", "pr", "paper", "training_free", "fpr")
+        parser.set_defaults({"seeds": (0, 1, 2), "methods": every})
+    values = parser.parse_args(with_lists(arguments))
+    config = run_config(values)  # before the heavy imports, so that a mistake is told at once
+    from tag2mask.stages.demo import run_demo
+
+    return run_demo(config, Path(values.out), values.resume, values.quiet, values.full)
+
+
+@command("list every problem of a data set at once")
+def check(arguments: list[str]) -> int:
+    """Check a data set; exit code 1 when there are errors."""
+    from tag2mask.settings import add_run_settings, run_config, with_lists
+
+    parser = new_parser(
+        "check",
+        "tag2mask check FOLDER [OPTION ...]",
+        "Read a whole data set, photos, tags and masks, and print every problem at once."
+    )
+    parser.add_argument(
+        "root", nargs="?", default="", type=str, help="Folder of the data set (same as --data.root)."
+    )
+    add_run_settings(parser)
+    values = parser.parse_args(with_lists(guess_kind(arguments, everything=True)))
+    if values.root:
+        values.data.root = values.root
+    from tag2mask.data.check import check as find
+
+    config = run_config(values).data
+    findings = find(config)
+    for finding in findings:
+        print(f"{finding.severity}: {finding.where}: {finding.what}; {finding.todo}")
+    errors = sum(finding.severity == "error" for finding in findings)
+    print(f"{errors} errors, {len(findings) - errors} warnings")
+    return 1 if errors else 0
+
+
+def guess_kind(arguments: list[str], everything: bool) -> list[str]:
+    """For commands on a FOLDER: its layout, unless --data.kind says it; ``everything``: all splits of it."""
+    values = {
+        b for a, b in pairwise(arguments) if a.startswith("--") and "=" not in a
+    }  # of options, not the folder
+    folder = next((a for a in arguments if not a.startswith("-") and a not in values), "")
+    if not folder or any(a.startswith(("--data.kind", "--data.root", "--config")) for a in arguments):
+        return arguments
+    if not Path(folder).is_dir():
+        raise InputError(f"there is no folder {folder!r}; give the folder of the data set.")
+    kind = "voc" if (Path(folder) / "ImageSets").is_dir() else "folder"
+    split = (
+        []
+        if any(a.startswith("--data.split") for a in arguments) or kind == "voc" or not everything
+        else ["--data.split", "all"]
+    )
+    return [*arguments, "--data.kind", kind, "--data.root", folder, *split]
+
+
+@command("train the classifier (CAM), then FPR and its controls")
+def train(arguments: list[str]) -> int:
+    """Train on a data set."""
+    from tag2mask.settings import add_run_settings, preset_of, run_config, with_lists
+
+    parser = new_parser(
+        "train",
+        "tag2mask train --out RUN [--config FILE.yaml] [--resume] [OPTION ...]",
+        "Train the classifier that gives the class activation map, then train it on with False Positive Rectification "
+        "and with the controls. Example: tag2mask train --out runs/mine --data.kind folder --data.root photos",
+    )
+    parser.add_argument("--out", required=True, type=str, help="Folder of the run.")
+    parser.add_argument(
+        "--preset", default="laptop", type=str, help="Defaults: laptop, demo, paper or authors."
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="Go on with a run that was cut off, to the same weights."
+    )
+    common(parser)
+    add_run_settings(parser, preset_of(arguments))
+    values = parser.parse_args(with_lists(arguments))
+    config, run = run_config(values), Path(values.out)
+    from tag2mask.progress import Reporter
+    from tag2mask.stages import pipeline
+
+    pipeline.train(config, run, Reporter(values.quiet), values.resume)
+    print(f"trained: {run}. Next: tag2mask localize {run}   or, with masks, tag2mask evaluate {run}")
+    return 0
+
+
+@command("write the localization maps and masks of every image")
+def localize(arguments: list[str]) -> int:
+    """Localization maps, one compressed file for each image, and masks, one palette PNG for each."""
+    values = run_parser(
+        "localize",
+        "tag2mask localize RUN [--methods cam,fpr] [--split val]",
+        "Write localization maps for the tagged classes of each image, and masks from them: palette PNGs, "
+        "0 background, 1 the first class, at a threshold that the maps alone decide. Maps that exist are left alone.",
+    ).parse_args(arguments)
+    from tag2mask.progress import Reporter
+    from tag2mask.stages import pipeline
+
+    folders = pipeline.localize_run(
+        Path(values.run), method_names(values.methods), values.split, Reporter(values.quiet)
+    )
+    for maps, masks, threshold in folders:
+        print(f"maps {maps}   masks {masks} (threshold {threshold:.2f}, by the maps alone)")
+    return 0
+
+
+@command("score the maps against masks")
+def evaluate(arguments: list[str]) -> int:
+    """Figures by protocol; writes summary.json."""
+    parser = run_parser(
+        "evaluate",
+        "tag2mask evaluate RUN [--methods cam,fpr] [--split val] [--suppressed | --stages]",
+        "Score every method of a run against the masks, under every threshold protocol; writes summary.json.",
+    )
+    parser.add_argument(
+        "--suppressed",
+        action="store_true",
+        help="Instead: how many of the pixels that FPR pushes down and lifts are rightly chosen; writes "
+        "suppressed.json.",
+    )
+    parser.add_argument(
+        "--stages",
+        action="store_true",
+        help="Instead: masks of every stage that the run has, from maps to segmenter; writes stages.json.",
+    )
+    values = parser.parse_args(arguments)
+    if values.suppressed and (values.methods or values.split or values.stages):
+        raise InputError("--suppressed looks at the CAM and the photos of its training; leave out the others.")
+    from tag2mask.progress import Reporter
+    from tag2mask.stages import pipeline
+    from tag2mask.stages.table import print_summary
+
+    run = Path(values.run)
+    if values.suppressed:
+        from tag2mask.stages.suppressed import markdown, measure_suppressed
+
+        print(markdown(measure_suppressed(run, Reporter(values.quiet))))
+        return 0
+    if values.stages:
+        from tag2mask.stages.mask_figures import markdown as stage_table
+
+        methods, reporter = method_names(values.methods), Reporter(values.quiet)
+        print(stage_table(pipeline.evaluate_stages(run, methods, values.split, reporter)))
+        return 0
+    summary = pipeline.evaluate_run(run, method_names(values.methods), values.split, Reporter(values.quiet))
+    print_summary(summary)
+    return 0
+
+
+@command("make the report page of a run")
+def report(arguments: list[str]) -> int:
+    """A self-contained HTML page."""
+    parser = new_parser(
+        "report", "tag2mask report RUN",
+        "Write report.html into a run folder: one file, no server, no network.")
+    parser.add_argument("run", type=str, help="Folder of a run.")
+    common(parser)
+    values = parser.parse_args(arguments)
+    from tag2mask.progress import Reporter
+    from tag2mask.report import write_report
+    from tag2mask.stages import pipeline
+
+    run = Path(values.run)
+    pipeline.prepare_report(run, Reporter(values.quiet))
+    print(f"report: {write_report(run)}")
+    return 0

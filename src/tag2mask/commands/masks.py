@@ -1,0 +1,194 @@
+"""From localization maps to masks, a segmenter, and new photos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tag2mask.commands import command, common, method_names, new_parser, run_parser
+from tag2mask.commands.maps import guess_kind
+from tag2mask.errors import InputError
+
+
+def with_settings_of(run: Path, parser: Any, arguments: list[str], *parts: str) -> tuple[Any, Any]:
+    """Parse with some parts of the run's settings as options; returns the values and the settings with them."""
+    from dataclasses import asdict, fields, replace
+
+    from tag2mask.config import RunConfig
+    from tag2mask.settings import build, flattened, with_lists
+    from tag2mask.stages.pipeline import read_settings
+
+    stored = read_settings(run) if (run / "settings.yaml").is_file() else RunConfig()
+    kinds = {field.name: type(getattr(stored, field.name)) for field in fields(RunConfig)}
+    for part in parts:
+        parser.add_class_arguments(kinds[part], part)
+        parser.set_defaults({f"{part}.{k}": v for k, v in flattened(asdict(getattr(stored, part)))})
+    values = parser.parse_args(with_lists(arguments))
+    given = {part: build(kinds[part], values.as_dict()[part], "the settings", f"{part}.") for part in parts}
+    return values, replace(stored, **given)
+
+
+def run_of(arguments: list[str]) -> Path:
+    """The run folder among raw arguments, which decides the defaults of the others."""
+    return Path(next((a for a in arguments if not a.startswith("-")), ""))
+
+
+@command("pseudo masks from maps: dense CRF, IRN, PSA")
+def refine(arguments: list[str]) -> int:
+    """Refined masks of every image, one palette PNG each."""
+    parser = run_parser(
+        "refine",
+        "tag2mask refine RUN [--with crf|irn|psa] [--methods cam,fpr] [--split val] [--refine.OPTION ...]",
+        "Refine localization maps into pseudo masks (palette PNGs, VOC colours): by a dense CRF, or by a random walk "
+        "that IRN or PSA has learnt from what the CRF is sure of. Missing maps are made first; what is there is kept, "
+        "unless its settings have changed.",
+    )
+    parser.add_argument("--with", dest="refiner", default="irn", type=str, help="irn, psa, crf, or seed for none.")
+    values, config = with_settings_of(run_of(arguments), parser, arguments, "refine")
+    from tag2mask.progress import Reporter
+    from tag2mask.stages import pipeline
+    from tag2mask.stages.refine import check_refiner
+
+    done = pipeline.refine_run(
+        Path(values.run), check_refiner(values.refiner), method_names(values.methods), values.split,
+        Reporter(values.quiet), config,
+    )  # fmt: skip
+    for masks in done:
+        print(f"masks {masks.folder} (threshold {masks.threshold:.2f}, by the maps alone)")
+    print(f"Next: tag2mask segment {values.run}   or, with masks, tag2mask evaluate {values.run} --stages")
+    return 0
+
+
+@command("train a network on the pseudo masks; it needs no tag")
+def segment(arguments: list[str]) -> int:
+    """Train the segmenter."""
+    parser = new_parser(
+        "segment",
+        "tag2mask segment RUN [--from irn|crf|psa|seed] [--methods cam,fpr] [--preset NAME] [--segment.OPTION ...]",
+        "Train a segmentation network on the pseudo masks of a run. It segments new photos without any tag. Masks that "
+        "are missing are made first; a training that was cut off goes on.",
+    )
+    parser.add_argument("run", type=str, help="Folder of a run.")
+    parser.add_argument("--from", dest="source", default="irn", type=str, help="Masks: irn, crf, psa or seed.")
+    parser.add_argument("--methods", default="", type=str, help="Methods, such as cam,fpr; default: fpr.")
+    parser.add_argument("--preset", default="", type=str, help="small, deeplab_v1 or deeplab_v2; default: the run's.")
+    common(parser)
+    run = run_of(arguments)
+    values, config = with_settings_of(run, parser, arguments, "segment")
+    from dataclasses import replace
+
+    from tag2mask.config import SEGMENT_PRESETS
+    from tag2mask.progress import Reporter
+    from tag2mask.stages import pipeline
+    from tag2mask.stages.refine import check_refiner
+
+    if values.preset:
+        if values.preset not in SEGMENT_PRESETS:
+            raise InputError(f"--preset {values.preset!r} is unknown; expected one of {', '.join(SEGMENT_PRESETS)}.")
+        config = replace(config, segment=SEGMENT_PRESETS[values.preset])
+    folders = pipeline.segment_run(
+        Path(values.run), check_refiner(values.source), method_names(values.methods), Reporter(values.quiet), config
+    )
+    for folder in folders:
+        print(f"segmenter {folder}")
+    print(f"Next: tag2mask predict {values.run} PHOTOS")
+    return 0
+
+
+@command("segment new photos with a trained run")
+def predict(arguments: list[str]) -> int:
+    """Masks, overlays and areas of new photos."""
+    parser = new_parser(
+        "predict",
+        "tag2mask predict RUN PICTURE_OR_FOLDER [--out FOLDER] [--method fpr] [--from irn] [--seed 0]",
+        "Segment a picture or a folder of pictures, without any tag: masks (palette PNGs), overlays, and areas.json "
+        "with the area of each class. Files that cannot be read are listed and left out; the exit code is then 1.",
+    )
+    parser.add_argument("run", type=str, help="Folder of a run after `tag2mask segment`.")
+    parser.add_argument("source", type=str, help="A picture, or a folder of pictures.")
+    parser.add_argument("--out", default="predictions", type=str, help="Folder of the results.")
+    parser.add_argument("--method", default="", type=str, help="Whose segmenter; default: fpr.")
+    parser.add_argument("--from", dest="masks", default="", type=str, help="Masks it has learnt from.")
+    parser.add_argument("--seed", default=None, type=int | None, help="Seed of the run; default: its first.")
+    parser.add_argument("--device", default="auto", type=str, help="auto, cpu, cuda ...")
+    common(parser)
+    values = parser.parse_args(arguments)
+    from tag2mask.progress import Reporter
+    from tag2mask.stages.predict import Segmenter, picture_names, predict_files
+
+    picture_names(Path(values.source))  # a mistake is told before the network is built
+    segmenter = Segmenter.load(values.run, values.method, values.masks, values.seed, values.device)
+    reporter = Reporter(values.quiet)
+    reporter.say(f"initial weights: {segmenter.initial_weights}")
+    result = predict_files(segmenter, Path(values.source), Path(values.out), reporter)
+    for file, why in result.failures:
+        reporter.warn(f"left out: {why if file in why else f'{file}: {why}'}")
+    print(f"{result.done} pictures: {values.out}/masks, {values.out}/overlays, {values.out}/areas.json")
+    if result.failures:
+        print(f"{len(result.failures)} could not be read and are listed in {values.out}/areas.json")
+    return 1 if result.failures else 0
+
+
+@command("a segmenter or masks for other tools: ONNX, COCO, mmsegmentation, VOC")
+def export(arguments: list[str]) -> int:
+    """Other tools' formats."""
+    parser = new_parser(
+        "export",
+        "tag2mask export RUN --to onnx|coco|mmseg|voc-archive --out PATH [--masks irn] [--method fpr] [--split val]",
+        "Write the segmenter of a run as ONNX (checked against PyTorch on photos of the run), or its masks as COCO "
+        "JSON, as a folder for mmsegmentation, or as the archive of the VOC test server.",
+    )
+    parser.add_argument("run", type=str, help="Folder of a run.")
+    parser.add_argument("--to", required=True, type=str, help="onnx, coco, mmseg or voc-archive.")
+    parser.add_argument("--out", required=True, type=str, help="File, or for mmseg folder, to write.")
+    parser.add_argument(
+        "--masks", default="irn", type=str,
+        help="Masks to write, or for onnx those that the segmenter has learnt from: irn, crf, psa, seed; segmenter:irn "
+        "for the predictions of a segmenter.",
+    )  # fmt: skip
+    parser.add_argument("--method", default="", type=str, help="Method; default: fpr.")
+    parser.add_argument("--seed", default=None, type=int | None, help="Seed of the run; default: its first.")
+    parser.add_argument("--split", default="", type=str, help="Another split than the one trained on, such as val.")
+    common(parser)
+    values = parser.parse_args(arguments)
+    from tag2mask.progress import Reporter
+    from tag2mask.stages import pipeline
+    from tag2mask.stages.export import FORMATS
+
+    if values.to not in FORMATS:
+        raise InputError(f"--to {values.to!r} is unknown; expected one of {', '.join(FORMATS)}.")
+    written, note = pipeline.export_run(
+        Path(values.run), values.to, Path(values.out), values.masks, values.method, values.seed, values.split,
+        Reporter(values.quiet),
+    )  # fmt: skip
+    print(f"{written}{note}")
+    return 0
+
+
+@command("from a folder of tagged photos to a model that segments new ones")
+def run(arguments: list[str]) -> int:
+    """Every stage, one after the other; what is finished is not done again."""
+    from tag2mask.settings import add_run_settings, preset_of, run_config, with_lists
+
+    parser = new_parser(
+        "run",
+        "tag2mask run FOLDER --out RUN [--config FILE.yaml] [OPTION ...]",
+        "Train the classifier, rectify it, write maps, refine them into masks, and train a segmenter on these. The "
+        "same command again goes on where it was cut off. Example: tag2mask run photos --out runs/mine",
+    )
+    parser.add_argument("root", nargs="?", default="", type=str, help="Folder of the data set (same as --data.root).")
+    parser.add_argument("--out", required=True, type=str, help="Folder of the run.")
+    parser.add_argument("--preset", default="laptop", type=str, help="Defaults: laptop, demo, paper or authors.")
+    parser.add_argument("--with", dest="refiner", default="irn", type=str, help="Refinement: irn, crf, psa or seed.")
+    common(parser)
+    add_run_settings(parser, preset_of(arguments))
+    parser.set_defaults({"methods": ("fpr",)})
+    values = parser.parse_args(with_lists(guess_kind(arguments, everything=False)))
+    if values.root:
+        values.data.root = values.root
+    config = run_config(values)
+    from tag2mask.progress import Reporter
+    from tag2mask.stages.demo import run_everything
+    from tag2mask.stages.refine import check_refiner
+
+    return run_everything(config, Path(values.out), check_refiner(values.refiner), Reporter(values.quiet))

@@ -1,0 +1,83 @@
+"""Scores of finished masks: one confusion for each image, from which every figure is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from tag2mask.errors import InputError
+from tag2mask.score.histograms import IGNORE, Counts, ImageCounts
+from tag2mask.score.metrics import Floats, intersection_over_union, mean_of_known, percent
+
+Plane = npt.NDArray[np.uint8]
+
+
+class MaskCounts:
+    """Pixels of N images by truth and mask; pixels whose truth is 255 count nowhere.
+
+    A pixel that the mask leaves open (255) is a miss of its class: it counts as truth and as no prediction.
+
+    Attributes:
+        table: (N, C + 1, C + 2) int64, [image, truth, mask]; the last column is what the mask leaves open.
+    """
+
+    def __init__(self, class_count: int, images: int) -> None:
+        self.class_count = class_count
+        self.table: Counts = np.zeros((images, class_count + 1, class_count + 2), np.int64)
+
+    def add(self, index: int, mask: Plane, truth: Plane) -> None:
+        """Count one image. Raises ``InputError`` for masks of another size or with values that are no class."""
+        if mask.shape != truth.shape:
+            raise InputError(f"the mask of image {index} is {mask.shape}, its truth {truth.shape}; expected one size.")
+        size = self.class_count + 2
+        known = truth != IGNORE
+        row, column = truth[known].astype(np.int64), mask[known].astype(np.int64)
+        column[column == IGNORE] = self.class_count + 1
+        if row.size and (row.max() > self.class_count or column.max() > self.class_count + 1):
+            raise InputError(f"the mask or the truth of image {index} has values above {self.class_count}.")
+        counted = np.bincount(row * size + column, minlength=(self.class_count + 1) * size)
+        self.table[index] = counted.reshape(self.class_count + 1, size)
+
+    def image_counts(self) -> ImageCounts:
+        """Pixels of each image for the bootstrap."""
+        inner = self.table[:, :, : self.class_count + 1]  # (N, C + 1, C + 1)
+        return ImageCounts(np.diagonal(inner, axis1=1, axis2=2), inner.sum(axis=1), self.table.sum(axis=2))
+
+
+@dataclass(frozen=True)
+class MaskScores:
+    """Figures of a set of masks, in percent; means over classes, those of ``miou`` with the background."""
+
+    images: int
+    miou: float
+    precision: float
+    recall: float
+    fdr: float
+    """False discovery rate, 100 - precision."""
+    unsure: float
+    """Share of the pixels that the masks leave open."""
+    iou: Floats
+    """(C + 1,)."""
+    class_fdr: Floats
+    """(C,)."""
+
+
+def mask_scores(counts: MaskCounts) -> MaskScores:
+    """Figures over all images together, as the benchmarks of the field count them."""
+    table = counts.table.sum(axis=0)  # (C + 1, C + 2)
+    truth, predicted = table.sum(axis=1), table[:, :-1].sum(axis=0)  # (C + 1,) each
+    hits = np.diagonal(table[:, :-1])
+    iou = intersection_over_union(hits, predicted, truth)
+    precision, recall = percent(hits[1:], predicted[1:]), percent(hits[1:], truth[1:])
+    return MaskScores(
+        images=int(counts.table.any(axis=(1, 2)).sum()),
+        miou=float(mean_of_known(iou)),
+        precision=float(mean_of_known(precision)),
+        recall=float(mean_of_known(recall)),
+        fdr=float(mean_of_known(100 - precision)),
+        unsure=float(percent(table[:, -1].sum(), table.sum())),
+        iou=iou,
+        class_fdr=100 - precision,
+    )

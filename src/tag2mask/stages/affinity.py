@@ -1,0 +1,236 @@
+"""IRN and PSA: learn which pixels belong together from what the CRF is sure of, then let the maps walk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tag2mask.checkpoints import load_weights, save_weights
+from tag2mask.config import CRF_PRESETS, IRNConfig, PSAConfig, RunConfig
+from tag2mask.data.pseudo_masks import UNSURE, PseudoMasks, write_mask
+from tag2mask.engine import fit_labelled
+from tag2mask.hosts.inputs import PhotoInputs, level_settings
+from tag2mask.hosts.labelled import LabelledInputs
+from tag2mask.hosts.levels import LevelsHost
+from tag2mask.maps.store import load_maps, quantised, save_maps
+from tag2mask.progress import Reporter, Step
+from tag2mask.refine.crf import DenseCRF, soft_energies
+from tag2mask.refine.irn import IRNet, edge_map, irn_loss, refine_maps
+from tag2mask.refine.pairs import PairGeometry
+from tag2mask.refine.psa import AffinityNet, affinity_labels, psa_loss, refine_scores, with_background
+from tag2mask.stages.inputs import open_inputs
+from tag2mask.stages.localize import map_path
+from tag2mask.stages.network import SeedSetup
+from tag2mask.stages.processes import over_images
+
+Walker = Literal["irn", "psa"]
+BACKGROUND_LEVEL = 128
+"""PSA's background walks along; a map is stored as its share of class and background, which wins from one half on."""
+
+
+class Total(NamedTuple):
+    """What is minimised."""
+
+    total: Tensor
+
+
+class AffinityStage(nn.Module):
+    """IRN's or PSA's trained half, with the scale of the levels it reads: backbones differ by orders of magnitude."""
+
+    level_scale: Tensor
+
+    def __init__(self, kind: Walker, levels: LevelsHost, irn: IRNConfig, psa: PSAConfig) -> None:
+        super().__init__()
+        self.kind: Walker = kind
+        self.register_buffer("level_scale", torch.ones(len(levels.channels)))
+        if kind == "irn":
+            self.network: IRNet | AffinityNet = IRNet(levels.channels, levels.strides, irn)
+            self.stride, self.geometry = self.network.edge_stride, PairGeometry(irn.training_radius)
+        else:
+            deepest = len(psa.channels)
+            self.network = AffinityNet(levels.channels[-deepest:], psa)
+            self.stride, self.geometry = levels.strides[-deepest], PairGeometry(psa.radius)
+
+    def measure_scales(self, levels: list[Tensor]) -> None:
+        """Take the levels' scale (root mean square) from a batch, before training."""
+        self.level_scale.copy_(torch.stack([level.square().mean().sqrt() for level in levels]).clamp(min=1e-12))
+
+    def forward(self, levels: list[Tensor]) -> Any:
+        """Levels (N, D, h, w) -> ``IRNOutput``, or features (N, D, H, W)."""
+        scaled = [level / scale for level, scale in zip(levels, self.level_scale, strict=True)]
+        return self.network(scaled if self.kind == "irn" else scaled[-len(self.network.projections) :])  # type: ignore
+
+    def loss(self, levels: list[Tensor], labels: Tensor) -> Total:
+        """Labels (N, S, S) uint8 of the photo, 255 unsure -> what is minimised."""
+        output = self(levels)
+        grid = output.edge if self.kind == "irn" else output
+        offset = self.stride // 2
+        small = labels[:, offset :: self.stride, offset :: self.stride]  # (N, h, w), each cell by its centre
+        small = small[:, : grid.shape[2], : grid.shape[3]]
+        with torch.autocast(grid.device.type, enabled=False):
+            if self.kind == "irn":
+                return Total(irn_loss(output, small, self.geometry).total)
+            return Total(psa_loss(output.float(), small, self.geometry).total)
+
+
+def open_levels(config: RunConfig, setup: SeedSetup, run: Path, report: Reporter) -> PhotoInputs:
+    """The frozen backbone's levels of a split's photos."""
+    levels = LevelsHost(config.host).to(setup.device)
+    frozen = level_settings(config.host, levels.level_names)
+    return open_inputs(
+        levels, frozen, config.refine.views, config.cache_gigabytes, setup.data, run, setup.images, setup.device, report
+    )
+
+
+def affinity_network(kind: Walker, config: RunConfig, setup: SeedSetup, inputs: PhotoInputs) -> AffinityStage:
+    """An untrained network; the same for the same seed."""
+    torch.manual_seed(setup.seed)
+    assert isinstance(inputs.host, LevelsHost)
+    return AffinityStage(kind, inputs.host, config.refine.irn, config.refine.psa).to(setup.device)
+
+
+def train_affinity(
+    kind: Walker, config: RunConfig, setup: SeedSetup, inputs: PhotoInputs, certain: PseudoMasks, folder: Path,
+    report: Reporter,
+) -> None:  # fmt: skip
+    """Train on the labels that are certain; goes on where it was cut off, and does nothing where it is finished."""
+    if (folder / "weights.safetensors").is_file():
+        return
+    network = affinity_network(kind, config, setup, inputs)
+    labelled = LabelledInputs(inputs, certain.mask, config.refine.scales)
+    first, _ = labelled.training(np.arange(min(len(labelled), config.refine.optimiser.batch_size)), setup.seed, 0)
+    network.measure_scales(first)
+    with report.task(f"seed {setup.seed}: {kind.upper()}") as step:
+        optimiser = config.refine.optimiser
+        groups = [(optimiser.learning_rate, optimiser.weight_decay, list(network.parameters()))]
+        fit_labelled(network, labelled, network.loss, groups, optimiser, setup.seed, folder, step, resume=True)
+    if isinstance(network.network, IRNet) and network.network.has_displacement:
+        store_mean_displacement(network, inputs)
+        save_weights(folder / "weights.safetensors", network)
+
+
+@torch.no_grad()
+def store_mean_displacement(network: AffinityStage, inputs: PhotoInputs) -> None:
+    """The mean displacement over the photos becomes what IRN subtracts."""
+
+    def scaled() -> Iterator[list[Tensor]]:
+        for batch in inputs.plain_batches(16):
+            levels = inputs.plain(batch)
+            yield [level / scale for level, scale in zip(levels, network.level_scale, strict=True)]
+
+    network.network.store_mean_displacement(scaled())  # type: ignore[operator]
+
+
+@dataclass(frozen=True)
+class PowersJob:
+    """PSA's own labels of one image."""
+
+    index: int
+    read_image: Callable[[int], Image.Image]
+    maps: Path
+    out: Path
+    psa: PSAConfig
+
+
+def write_power_labels(job: PowersJob) -> None:
+    """Two CRFs on scores behind background planes of different power; what is certain, 255 elsewhere."""
+    stored = load_maps(job.maps)
+    if not len(stored.classes):
+        write_mask(job.out, np.zeros(stored.maps.shape[1:], np.uint8))
+        return
+    crf = DenseCRF(np.asarray(job.read_image(job.index)), CRF_PRESETS["psa"])
+    maps = stored.maps.astype(np.float32) / 255
+    powers = (job.psa.certain_foreground, job.psa.certain_background)
+    much, little = crf.infer_many([soft_energies(with_background(maps, power)) for power in powers])
+    values = np.zeros(256, np.uint8)
+    values[UNSURE] = UNSURE
+    values[1 : len(stored.classes) + 1] = stored.classes + 1
+    write_mask(job.out, values[affinity_labels(much, little)])
+
+
+@dataclass(frozen=True)
+class WalkJob:
+    """One image's walk."""
+
+    kind: Walker
+    maps: Path
+    out: Path
+    guide: np.ndarray
+    """IRN: edges (h, w). PSA: features (D, h, w)."""
+    irn: IRNConfig
+    psa: PSAConfig
+
+
+def walk_maps(
+    kind: Walker, config: RunConfig, setup: SeedSetup, inputs: PhotoInputs, weights: Path, maps: Path, out: Path,
+    step: Step,
+) -> None:  # fmt: skip
+    """Let the stored maps of every image walk and store the result; images that have one are left alone."""
+    network = affinity_network(kind, config, setup, inputs)
+    load_weights(weights, network)
+    network.eval()
+    missing = [i for i, name in enumerate(setup.images.ids) if not map_path(out, name).is_file()]
+    done = len(setup.images) - len(missing)
+    step(done, len(setup.images))
+
+    def jobs() -> Iterator[WalkJob]:
+        for index in missing:
+            name = setup.images.ids[index]
+            guide = guide_of(network, inputs, index)
+            yield WalkJob(kind, map_path(maps, name), map_path(out, name), guide, config.refine.irn, config.refine.psa)
+
+    over_images(walk_image, jobs(), len(missing), config.refine.processes, step, done)
+
+
+@torch.no_grad()
+def guide_of(network: AffinityStage, inputs: PhotoInputs, index: int) -> np.ndarray:
+    """What stops a walk in one photo: IRN's edges (h, w) of photo and mirror image, or PSA's features (D, h, w)."""
+    plain = network(inputs.plain(np.array([index])))
+    if network.kind == "psa":
+        features: np.ndarray = plain[0].cpu().numpy()
+        return features
+    mirrored = network(inputs.plain(np.array([index]), mirrored=True))
+    return edge_map(plain.edge[0], mirrored.edge[0])
+
+
+def walk_image(job: WalkJob) -> None:
+    """Walk one image's maps and store them as shares of the image's highest value."""
+    stored = load_maps(job.maps)
+    size = stored.maps.shape[1:]
+    if not len(stored.classes):
+        save_maps(job.out, stored.classes, stored.maps, np.zeros_like(stored.peaks))
+        return
+    maps = stored.maps.astype(np.float64) / 255
+    grid = job.guide.shape[-2:]
+    if job.kind == "irn":
+        walked = refine_maps(on_grid(maps, grid), job.guide.astype(np.float64), job.irn)  # (P, h, w)
+        scores = resized(walked, size)  # (P, H, W)
+        scores /= max(scores.max(), np.finfo(np.float32).tiny)
+    else:
+        planes = on_grid(with_background(maps, job.psa.background), grid)  # (1 + P, h, w)
+        walked = refine_scores(planes, torch.from_numpy(job.guide)[None], job.psa)
+        scores = resized(walked, size)  # (1 + P, H, W)
+        scores = scores[1:] / np.maximum(scores[1:] + scores[:1], np.finfo(np.float32).tiny)  # (P, H, W)
+    peaks = np.zeros_like(stored.peaks)
+    peaks[stored.classes] = scores.max(axis=(1, 2))
+    save_maps(job.out, stored.classes, quantised(scores), peaks)
+
+
+def on_grid(maps: np.ndarray, grid: tuple[int, ...]) -> np.ndarray:
+    """Means over the cells of a grid, (P, H, W) -> (P, h, w)."""
+    field = torch.from_numpy(np.ascontiguousarray(maps, np.float32))[None]  # (1, P, H, W)
+    return functional.interpolate(field, grid, mode="area")[0].double().numpy()
+
+
+def resized(walked: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """(P, h, w) -> (P, H, W) float32, bilinear."""
+    field = torch.from_numpy(walked.astype(np.float32))[None]
+    return functional.interpolate(field, size, mode="bilinear", align_corners=False)[0].numpy()

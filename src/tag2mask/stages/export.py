@@ -1,0 +1,104 @@
+"""Pseudo masks and segmenters for other tools: ONNX, COCO, mmsegmentation, the VOC test server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+
+from tag2mask.config import RunConfig
+from tag2mask.data.images import TaggedImages, image_paths
+from tag2mask.data.pseudo_masks import PseudoMasks, open_pseudo_masks
+from tag2mask.errors import InputError
+from tag2mask.progress import Reporter
+from tag2mask.segment.export import export_onnx, largest_difference
+from tag2mask.stages.formats import write_coco, write_mmsegmentation, write_voc_archive
+from tag2mask.stages.network import SeedSetup
+from tag2mask.stages.refine import Refiner, output
+from tag2mask.stages.segment import load_segmenter, predict_split, segmenter_folder
+
+Format = Literal["onnx", "coco", "mmseg", "voc-archive"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+COMPARED_IMAGES = 4
+"""Photos on which an ONNX file is compared with the network it came from."""
+TOLERATED = 1e-4
+"""Largest difference in probability between the two."""
+
+
+def export_network(setup: SeedSetup, run: Path, method: str, source: Refiner, out: Path) -> float:
+    """Write a segmenter as ONNX and compare both on photos of the run.
+
+    Returns:
+        The largest difference in probability.
+
+    Raises:
+        InputError: they differ; the file is removed then.
+    """
+    network, facts = load_segmenter(segmenter_folder(run, setup.seed, method, source), torch.device("cpu"))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    export_onnx(network, out, facts["classes"])
+    photos = [np.asarray(setup.images.image(i)) for i in range(min(COMPARED_IMAGES, len(setup.images)))]
+    difference = largest_difference(network, out, photos)
+    if difference > TOLERATED:
+        out.unlink()
+        raise InputError(
+            f"{out}: the exported network differs from its origin by {difference:.1g} in probability on photos of the "
+            "run; another version of onnx or onnxruntime may help."
+        )
+    return difference
+
+
+def export_masks(
+    config: RunConfig, setup: SeedSetup, run: Path, method: str, source: str, kind: Format, out: Path, report: Reporter
+) -> Path:
+    """Write the masks of a split in another format.
+
+    Args:
+        source: a refinement whose masks are there, or ``segmenter:irn`` for the predictions of a segmenter.
+        out: file (COCO, VOC archive) or folder (mmsegmentation).
+
+    Returns:
+        What was written; for mmsegmentation its config.
+    """
+    masks = masks_of(setup, run, method, source, report)
+    with report.task(f"{kind} of {method}") as step:
+        if kind == "voc-archive":
+            out.parent.mkdir(parents=True, exist_ok=True)
+            write_voc_archive(masks, setup.images.classes, out, step)
+            return out
+        photos = photo_files(setup.images, run / "photos" / setup.data.split)
+        if kind == "coco":
+            root = Path(config.data.root) if config.data.root else run / "photos" / setup.data.split
+            out.parent.mkdir(parents=True, exist_ok=True)
+            write_coco(masks, setup.images.classes, photos, root, out, step)
+            return out
+        return write_mmsegmentation(masks, setup.images.classes, photos, setup.data.split, out, step)
+
+
+def masks_of(setup: SeedSetup, run: Path, method: str, source: str, report: Reporter) -> PseudoMasks:
+    """The masks of a split; those of a segmenter are predicted where they are missing."""
+    kind, _, origin = source.partition(":")
+    if kind == "segmenter":
+        with report.task(f"seed {setup.seed}: segmenter of {method}") as step:
+            folder = predict_split(setup, run, method, origin, step)  # type: ignore[arg-type]
+    else:
+        folder = output(run, setup, method, kind)  # type: ignore[arg-type]
+        if not folder.is_dir():
+            raise InputError(f"there are no masks at {folder}; run `tag2mask refine {run} --with {kind}` first.")
+    return open_pseudo_masks(folder, setup.images.ids, len(setup.images.classes))
+
+
+def photo_files(images: TaggedImages, folder: Path) -> Sequence[Path]:
+    """The files of the photos; the built-in scenes, which have none, are written to ``folder`` first."""
+    known = image_paths(images)
+    if known is not None:
+        return known
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name}.png" for name in images.ids]
+    for index, path in enumerate(paths):
+        if not path.is_file():
+            images.image(index).save(path)
+    return paths

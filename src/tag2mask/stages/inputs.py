@@ -1,0 +1,61 @@
+"""What a network reads from a data set: photos, or the frozen half's output from a cache in the run folder."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tag2mask.config import DataConfig, ViewsConfig
+from tag2mask.data import TaggedImages
+from tag2mask.hosts.inputs import (
+    CachedInputs,
+    FrozenHalf,
+    PhotoInputs,
+    build_cache,
+    cache_bytes,
+    cache_key,
+    frozen_fingerprint,
+)
+from tag2mask.progress import Reporter
+from tag2mask.runs import locked
+
+
+def open_inputs(
+    host: FrozenHalf, frozen: dict[str, Any], views: ViewsConfig, gigabytes: float, data: DataConfig, run: Path,
+    images: TaggedImages, device: torch.device, report: Reporter,
+) -> PhotoInputs:  # fmt: skip
+    """Cached features where stages are frozen, views are squares and the disk bound allows it; else photos.
+
+    Args:
+        frozen: the settings that decide what the frozen half computes.
+        gigabytes: the disk bound; 0 for no cache.
+        data: where ``images`` come from, the seed's scenes and split.
+    """
+    if views.kind != "square" or not len(host.frozen_stages) or gigabytes == 0:
+        return PhotoInputs(host, images, views, device)
+    size = cache_bytes(host.eval(), images, views)
+    if size > gigabytes * 1e9:
+        report.say(
+            f"frozen features would take {size / 1e9:.1f} GB, more than cache_gigabytes = {gigabytes:g}: "
+            "they are computed anew in every epoch."
+        )
+        return PhotoInputs(host, images, views, device)
+    # Scenes have the same ids whatever their seed, and photos of two folders may have the same names.
+    source = str(data) if data.kind == "cooccur" else str(Path(data.root).resolve())
+    key = cache_key(frozen, views, images, source + frozen_fingerprint(host))
+    folder = run / "cache" / key
+    if not (folder / "manifest.json").is_file():
+        run.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(run).free
+        if size > free:  # writing to mapped memory on a full disk kills the process
+            report.warn(
+                f"frozen features would take {size / 1e9:.1f} GB and the disk of {run} has {free / 1e9:.1f} GB left: "
+                "they are computed anew in every epoch."
+            )
+            return PhotoInputs(host, images, views, device)
+        with locked(folder.parent), report.task(f"frozen features of {len(images)} images") as step:
+            build_cache(host, images, views, device, folder, lambda done, total: step(done, total))
+    return CachedInputs(host, images, views, device, folder)

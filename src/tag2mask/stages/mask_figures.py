@@ -1,0 +1,125 @@
+"""Figures of finished masks, stage by stage: maps, CRF, IRN, segmenter. Reads the truth; nothing learns from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tag2mask.config import RunConfig
+from tag2mask.data.pseudo_masks import open_pseudo_masks
+from tag2mask.progress import Reporter
+from tag2mask.runs import method_folder
+from tag2mask.score import MaskCounts, MaskScores, mask_scores, paired_difference
+from tag2mask.stages.evaluate import Truth, mean_and_deviation
+from tag2mask.stages.network import SeedSetup
+from tag2mask.stages.refine import REFINERS, Refiner, refine
+from tag2mask.stages.segment import predict_split, segmenter_sources
+
+FIGURES = ("miou", "precision", "recall", "fdr", "unsure")
+STAGES = {"seed": "maps", "crf": "+ CRF", "irn": "+ IRN", "psa": "+ PSA"}
+"""How stages are called in tables; a segmenter is called after the masks it has learnt from."""
+
+
+def stage_title(stage: str) -> str:
+    """``segmenter:irn`` as a person would say it."""
+    return STAGES.get(stage) or f"segmenter, from {STAGES[stage.partition(':')[2]].removeprefix('+ ')}"
+
+
+def score_seed(
+    config: RunConfig, setup: SeedSetup, training: SeedSetup, truth: Truth, run: Path, methods: tuple[str, ...],
+    report: Reporter,
+) -> dict[str, dict[str, MaskCounts]]:  # fmt: skip
+    """Pixel counts of every stage that a run has, by method and stage; masks of the split that are missing are made.
+
+    Returns:
+        method -> stage -> counts; a segmenter's stage is ``segmenter:irn`` after its masks.
+    """
+    counted: dict[str, dict[str, MaskCounts]] = {}
+    for method in methods:
+        counted[method] = {}
+        for refiner in refiners_of(run, setup.seed, method):
+            folder = refine(config, setup, training, run, method, refiner, report).folder
+            counted[method][refiner] = count_masks(setup, folder, truth)
+        for source in segmenter_sources(run, setup.seed, method):
+            with report.task(f"seed {setup.seed}: segmenter of {method}") as step:
+                folder = predict_split(setup, run, method, source, step)
+            counted[method][f"segmenter:{source}"] = count_masks(setup, folder, truth)
+    return counted
+
+
+def refiners_of(run: Path, seed: int, method: str) -> list[Refiner]:
+    """The refinements that a method of a run has, for any split; plain masks always."""
+    home = method_folder(run, seed, method)
+    return [refiner for refiner in REFINERS if refiner == "seed" or (home / refiner / "masks").is_dir()]
+
+
+def count_masks(setup: SeedSetup, folder: Path, truth: Truth) -> MaskCounts:
+    """Pixel counts of a folder of masks."""
+    masks = open_pseudo_masks(folder, setup.images.ids, len(setup.images.classes))
+    counts = MaskCounts(len(setup.images.classes), len(setup.images))
+    for index in range(len(setup.images)):
+        counts.add(index, masks.mask(index), truth[index][0])
+    return counts
+
+
+def summarise_stages(results: dict[int, dict[str, dict[str, MaskCounts]]], split: str) -> dict[str, Any]:
+    """What stages.json holds: mean and deviation over seeds, and paired differences of the default with training on.
+
+    Args:
+        results: seed -> method -> stage -> counts.
+    """
+    seeds = sorted(results)
+    scores: dict[int, dict[str, dict[str, MaskScores]]] = {
+        seed: {m: {stage: mask_scores(c) for stage, c in stages.items()} for m, stages in methods.items()}
+        for seed, methods in results.items()
+    }
+    first = scores[seeds[0]]
+    table = {
+        method: {
+            stage: {
+                name: mean_and_deviation(
+                    [getattr(scores[s][method][stage], name) for s in seeds if stage in scores[s].get(method, {})]
+                )
+                for name in FIGURES
+            }
+            for stage in stages
+        }
+        for method, stages in first.items()
+    }
+    differences: dict[str, dict[str, Any]] = {}
+    for seed, methods in results.items():
+        ours, control = methods.get("fpr", {}), methods.get("continued", {})
+        differences[str(seed)] = {
+            stage: vars(paired_difference(ours[stage].image_counts(), control[stage].image_counts(), seed=seed))
+            for stage in ours
+            if stage in control
+        }
+    images = next(iter(next(iter(first.values())).values())).images
+    return {
+        "stages": table, "fpr_minus_continued": differences, "seeds": seeds, "split": split, "images": images,
+        "protocol": "gtfree",
+    }  # fmt: skip
+
+
+def markdown(summary: dict[str, Any]) -> str:
+    """The table, a row for each method, a column for each stage; each figure above its change from the stage before."""
+    stages = list(dict.fromkeys(stage for table in summary["stages"].values() for stage in table))
+    lines = [
+        "| mIoU | " + " | ".join(stage_title(stage) for stage in stages) + " |",
+        "|---" * (len(stages) + 1) + "|",
+    ]
+    for method, table in summary["stages"].items():
+        cells = []
+        for stage in stages:
+            figure = table.get(stage, {}).get("miou")
+            several = len(summary["seeds"]) > 1
+            known = figure is not None and figure["mean"] is not None
+            cells.append(f"{figure['mean']:.1f}" + (f" ±{figure['std']:.1f}" if several else "") if known else "–")
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    seeds = ", ".join(map(str, summary["seeds"]))
+    lines += [
+        "",
+        f"mIoU of masks; protocol gtfree: no mask was read but to score; {summary['images']} images, split "
+        f"{summary['split']}, seeds {seeds}. Maps, CRF and walks are told the tags of a photo, the segmenter is not.",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,62 @@
+"""What is done for one image on the way from maps to masks. It needs no torch, so that worker processes start fast."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tag2mask.config.crf import CRFConfig
+from tag2mask.data.pseudo_masks import write_mask
+from tag2mask.maps.store import StoredMaps, load_maps
+from tag2mask.refine.crf import DenseCRF, hard_energies
+from tag2mask.refine.labels import pair_labels
+
+
+@dataclass(frozen=True)
+class MaskJob:
+    """One image's masks."""
+
+    index: int
+    read_image: Callable[[int], Image.Image]
+    maps: Path
+    """Stored maps."""
+    levels: tuple[int, ...]
+    """Thresholds 1..255, one for each mask: of the mask itself, or also of certain foreground and of background."""
+    mask: Path
+    """Palette PNG to write."""
+    certain: Path | None = None
+    """With three thresholds: PNG for what both other passes agree on, 255 elsewhere."""
+    crf: CRFConfig | None = None
+    """Refine by a dense CRF over the photo; None for none."""
+    backend: str = "numpy"
+
+
+def write_job_masks(job: MaskJob) -> None:
+    """Threshold the maps, refine the labels, write the masks; what exists is left alone."""
+    wanted = [job.mask, *([job.certain] if job.certain else [])]
+    if all(path.is_file() for path in wanted):
+        return
+    stored = load_maps(job.maps)
+    labels = [thresholded(stored, level) for level in job.levels]  # (H, W) each, 0 background, p + 1 the p-th map
+    if job.crf is not None and len(stored.classes):
+        image = np.asarray(job.read_image(job.index))
+        crf = DenseCRF(image, job.crf, job.backend)  # type: ignore[arg-type]
+        energies = [hard_energies(label, len(stored.classes) + 1, job.crf.confidence) for label in labels]
+        labels = [q.argmax(axis=0) for q in crf.infer_many(energies)]
+    values = np.concatenate([[0], stored.classes.astype(np.int64) + 1]).astype(np.uint8)  # (P + 1,)
+    masks = [values[label] for label in labels]
+    write_mask(job.mask, masks[0])
+    if job.certain is not None:
+        write_mask(job.certain, pair_labels(masks[1], masks[2]))
+
+
+def thresholded(stored: StoredMaps, level: int) -> np.ndarray:
+    """(H, W) int: 0 where no map reaches ``level``, else 1 + the position of the largest map."""
+    if not len(stored.classes):
+        return np.zeros(stored.maps.shape[1:], np.int64)
+    winner = stored.maps.argmax(axis=0) + 1  # (P, H, W) -> (H, W)
+    return np.where(stored.maps.max(axis=0) >= level, winner, 0)

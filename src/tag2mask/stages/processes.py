@@ -1,0 +1,65 @@
+"""The same work on many images, in one process for each core."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ProcessPoolExecutor
+from typing import Any, TypeVar
+
+from tag2mask.progress import Step
+
+Job = TypeVar("Job")
+JOBS_FOR_A_PROCESS = 24
+"""Fewer are done sooner than a new process has started."""
+WAITING = 4
+"""Jobs that wait for each process; so memory stays bounded when jobs carry arrays."""
+
+
+def over_images(
+    work: Callable[[Job], Any], jobs: Iterable[Job], count: int, processes: int, step: Step, done: int = 0
+) -> None:
+    """Do ``work`` for every job, in no particular order.
+
+    Args:
+        work: a function of a module, and jobs that can be pickled.
+        count: number of jobs.
+        processes: 0 for one each core; this process alone where there are few jobs.
+        step: told ``done`` + finished jobs of ``done`` + ``count``.
+
+    Raises:
+        Whatever ``work`` raises first; jobs that have begun are finished before.
+    """
+    workers = min(processes or len(os.sched_getaffinity(0)), count // JOBS_FOR_A_PROCESS)
+    total = done + count
+    if workers <= 1:
+        for number, job in enumerate(jobs, 1):
+            work(job)
+            step(done + number, total)
+        return
+    context = multiprocessing.get_context("spawn")  # a forked copy of a process with threads may hang
+    with ProcessPoolExecutor(workers, context, initializer=one_thread) as pool:
+        waiting: deque[Future[Any]] = deque()
+        finished = 0
+        try:
+            for job in jobs:
+                if len(waiting) >= WAITING * workers:
+                    waiting.popleft().result()
+                    finished += 1
+                    step(done + finished, total)
+                waiting.append(pool.submit(work, job))
+            while waiting:
+                waiting.popleft().result()
+                finished += 1
+                step(done + finished, total)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def one_thread() -> None:
+    """Cores are shared out among processes already."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"
