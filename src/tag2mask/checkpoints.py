@@ -58,7 +58,10 @@ def load_state(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer) 
     """Restore what ``save_state`` wrote; returns the number of finished epochs."""
     tensors, metadata = read_tensors(path)
     epoch = int(metadata["epoch"])
-    module.load_state_dict({k[5:]: v for k, v in tensors.items() if k.startswith("host.")}, strict=False)
+    try:
+        module.load_state_dict({k[5:]: v for k, v in tensors.items() if k.startswith("host.")}, strict=False)
+    except RuntimeError as error:
+        raise InputError(f"{path} is of a network of another shape; delete its folder and train again.") from error
     state = optimiser.state_dict()
     state["state"] = {}
     parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]

@@ -240,6 +240,7 @@ def fit_labelled(
     keep_lines(metrics_path, start)
     for epoch in range(start, config.epochs):
         module.train()
+        torch.manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]))  # what dropout draws from
 
         def loss_of(batch: np.ndarray, epoch: int = epoch) -> Any:
             return losses(*inputs.training(batch, seed, epoch))

@@ -6,20 +6,24 @@ from dataclasses import replace
 
 from tag2mask.config import (
     METHODS,
+    SEGMENT_PRESETS,
     FPRConfig,
     HostConfig,
+    IRNConfig,
     MapsConfig,
     OptimiserConfig,
+    PSAConfig,
+    RefineConfig,
     RunConfig,
     ViewsConfig,
 )
 from tag2mask.errors import InputError
 
 PAPER = FPRConfig(
-    positive_theta=0.1, negatives=10, region_weight=0.12, pixel_weight=15e-5, pixel_weight_unit="literal",
-    pixel_form="mean", pixel_lift=0.0, margin=1.0, feature_space="trained", superclass_trim=True, temperature=13.0,
-    temperature_unit="literal", region_average="image", pixel_average="image", kmeans_restarts=10,
-    positive_capacity=4500,
+    positive_theta=0.1, tagged_theta=1.0, negatives=10, region_weight=0.12, pixel_weight=15e-5,
+    pixel_weight_unit="literal", pixel_form="mean", pixel_lift=0.0, margin=1.0, feature_space="trained",
+    superclass_trim=True, temperature=13.0, temperature_unit="literal", region_average="image", pixel_average="image",
+    kmeans_restarts=10, positive_capacity=4500,
 )  # fmt: skip
 """Equations 1 to 9 and section 4.1 to the letter."""
 
@@ -36,6 +40,19 @@ PAPER_AT_SCALE = replace(
 )  # fmt: skip
 """The paper's form with its two scale-bound numbers re-derived: lambda 2 for the number of classes and steps, T for
 the spread of the features. Literal numbers would do nothing in a short run on other features."""
+
+
+IRN_REFINE = RefineConfig(
+    threshold=0.15, foreground=2.0, background=1 / 3, final_crf=False, walk_threshold=0.25,
+    views=ViewsConfig(kind="crop", size=512),
+    optimiser=OptimiserConfig(kind="sgd", epochs=3, batch_size=32, learning_rate=0.1, momentum=1e-4, clip_norm=0.0),
+    irn=IRNConfig(), psa=PSAConfig(labels="powers"),
+)  # fmt: skip
+"""IRN as it was published: thresholds .30 and .05 around .15, .25 after the walk."""
+AUTHORS_REFINE = replace(
+    IRN_REFINE, threshold=0.2, foreground=1.25, background=0.5, walk_threshold=0.2, irn=IRNConfig(power=1.5)
+)
+"""The same in the release of FPR: .25 and .10, the maps to the power 1.5, .20 after the walk."""
 
 
 HALO_WEIGHT = 1.0
@@ -83,11 +100,13 @@ PRESETS = {
         ),
         fpr=PAPER,
         maps=MapsConfig(scales=(1.0, 0.5, 1.5, 2.0)),
+        refine=IRN_REFINE,
+        segment=SEGMENT_PRESETS["deeplab_v2"],
     ),
 }
 PRESETS["demo"] = replace(
     PRESETS["laptop"], host=HostConfig(levels=("blocks.2", "blocks.4"), neck=128, side=0), views=ViewsConfig(size=128)
 )
-PRESETS["authors"] = replace(PRESETS["paper"], fpr=AUTHORS)
+PRESETS["authors"] = replace(PRESETS["paper"], fpr=AUTHORS, refine=AUTHORS_REFINE)
 """laptop: the default. demo: the same for small built-in scenes. paper, authors: section 4.1 with a ResNet-50, and what
 the authors' release computes."""

@@ -30,6 +30,16 @@ def method_folder(run: Path, seed: int, method: str) -> Path:
     return seed_folder(run, seed) / method
 
 
+def mask_folder(run: Path, seed: int, method: str, stage: str, split: str) -> Path:
+    """Where the masks of a stage lie.
+
+    ``seed``: ``seed0/fpr/masks/train``; ``irn``: ``seed0/fpr/irn/masks/train``; those of a segmenter that has learnt
+    from them, ``segmenter:irn``: ``seed0/fpr/segmenter/irn/masks/train``.
+    """
+    home = method_folder(run, seed, method)
+    return (home if stage == "seed" else home / stage.replace(":", "/")) / "masks" / split
+
+
 def versions() -> dict[str, str]:
     """Versions of this program, Python, and the packages that decide what is computed."""
     found = {"tag2mask": __version__, "python": platform.python_version(), "platform": platform.platform()}

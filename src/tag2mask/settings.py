@@ -126,7 +126,9 @@ def build(kind: type, values: Mapping[str, Any], where: str, prefix: str = "") -
     try:
         return kind(**arguments)
     except InputError as error:  # a class that serves twice cannot know which of its two names is meant
-        raise InputError(str(error) if str(error).startswith(prefix) else f"{prefix}{error}") from error
+        own = f"{prefix.rstrip('.').rpartition('.')[2]}."  # `psa.` of `refine.psa.`
+        known = next((part for part in (prefix, own) if str(error).startswith(part)), "")
+        raise InputError(f"{prefix.removesuffix(known)}{error}") from error
     except TypeError as error:
         raise InputError(f"{where}: a value of {prefix or 'the settings'} is of the wrong type ({error}).") from error
 
@@ -147,9 +149,10 @@ def tuple_options() -> frozenset[str]:
     )
 
 
-def with_lists(arguments: Sequence[str]) -> list[str]:
-    """Let the user write ``--seeds 0,1,2`` for ``--seeds [0,1,2]``."""
-    several = tuple_options()
+def with_lists(arguments: Sequence[str], *parts: str) -> list[str]:
+    """Let the user write ``--seeds 0,1,2`` for ``--seeds [0,1,2]``; with ``parts``, in those parts' settings alone."""
+    within = tuple(f"--{part}." for part in parts)
+    several = {option for option in tuple_options() if not parts or option.startswith(within)}
     result: list[str] = []
     for argument in arguments:
         name, equals, value = argument.partition("=")

@@ -10,7 +10,10 @@ import pytest
 from tag2mask import __version__
 from tag2mask.cli import COMMANDS, main
 
-NAMES = ("demo", "check", "train", "localize", "evaluate", "report", "sweep", "audit")
+NAMES = (
+    "demo", "check", "train", "localize", "evaluate", "report", "refine", "segment", "predict", "import", "export",
+    "run", "sweep", "audit",
+)  # fmt: skip
 
 
 def test_the_installed_command_is_this_one() -> None:

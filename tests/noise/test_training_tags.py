@@ -15,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tag2mask.checkpoints import load_prototypes
 from tag2mask.cli import main
 from tag2mask.config import RunConfig, TagsConfig
 from tag2mask.data import TaggedImages, open_images
-from tag2mask.engine import load_prototypes, set_up_torch
+from tag2mask.engine import set_up_torch
 from tag2mask.errors import InputError
 from tag2mask.maps.store import load_maps
 from tag2mask.noise import out_of_fold_probabilities, suspicion

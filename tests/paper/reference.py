@@ -119,6 +119,7 @@ def collect(
     restarts: int,
     order: RowOrder,
     positive_theta: float | None = None,
+    tagged_theta: float = 1.0,
     negatives: int | None = None,
     refill: int = 1,
     rank_by: str = "logit",
@@ -128,7 +129,7 @@ def collect(
 
     k-means depends on the order of its rows, which the paper leaves open: they are sorted by ``order(number, class)``.
     Scores are compared in single precision; ties go to the smaller image number. In the paper the positives have the
-    same theta as the negatives, and there are as many of them.
+    same theta as the negatives, there are as many of them, and negatives keep the pixels of tagged classes.
     """
     positive_theta = theta if positive_theta is None else positive_theta
     kept_negatives = count if negatives is None else negatives
@@ -137,8 +138,13 @@ def collect(
     negative_pool: list[list[tuple[float, int, list[float], list[bool]]]] = [[] for _ in range(classes)]
     for image in images:
         tags = [bool(tag) for tag in image.labels]
+        claimed = {
+            pixel for c in range(classes) if tags[c] for pixel in activated(image.maps[c], tagged_theta, epsilon)
+        }
         for c in range(classes):
             pixels = activated(image.maps[c], positive_theta if tags[c] else theta, epsilon)
+            if not tags[c]:
+                pixels = [pixel for pixel in pixels if pixel not in claimed]
             if not pixels:
                 continue
             row = [float(value) for value in region(image.features, pixels)]

@@ -22,7 +22,7 @@ def loop_bank(shown: list[Image], config: FPRConfig, superclasses: list[int] | N
     return reference.collect(
         shown, theta=config.theta, epsilon=1e-5, count=config.prototypes,
         superclasses=superclasses if config.superclass_trim else None, singleton=config.singleton_superclass,
-        positive_theta=config.positive_theta, negatives=config.negatives,
+        positive_theta=config.positive_theta, tagged_theta=config.tagged_theta, negatives=config.negatives,
         restarts=config.kmeans_restarts, refill=config.refill, rank_by=config.rank_by, seed=seed,
         order=cases.row_order(len(shown[0].labels)),
     )  # fmt: skip
@@ -36,6 +36,7 @@ def loop_bank(shown: list[Image], config: FPRConfig, superclasses: list[int] | N
         FPRConfig,
         theta=st.floats(0, 0.8),
         positive_theta=st.floats(0, 0.8),
+        tagged_theta=st.floats(0, 1),
         prototypes=st.integers(1, 4),
         negatives=st.integers(1, 4),
         superclass_trim=st.booleans(),
@@ -171,10 +172,10 @@ def test_a_higher_threshold_for_the_positives_keeps_to_the_core() -> None:
     features = torch.tensor([[[1.0, 5.0]], [[2.0, 8.0]]]).double()  # (D, H, W) of a 1 x 2 image
     maps = torch.tensor([[[1.0, 0.3]], [[1.0, 0.3]]]).double()
     shown = [Image(features, maps, torch.zeros(2).double(), torch.tensor([1.0, 0.0]), 7)]
-    found = cases.collected(shown, FPRConfig(positive_theta=0.4))
+    found = cases.collected(shown, FPRConfig(positive_theta=0.4, tagged_theta=1.0))
     assert found.positive[0, 0].tolist() == [1, 2]
     assert found.negative[1, 0].tolist() == [3, 5]
-    found = cases.collected(shown, FPRConfig(positive_theta=0.1))
+    found = cases.collected(shown, FPRConfig(positive_theta=0.1, tagged_theta=1.0))
     assert found.positive[0, 0].tolist() == [3, 5]
 
 

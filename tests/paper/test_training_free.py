@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tag2mask.checkpoints import load_prototypes
 from tag2mask.cli import main
-from tag2mask.engine import load_prototypes
 from tag2mask.fpr import compared_pixels, training_free_rectification
 from tag2mask.maps.store import load_maps
 from tests.paper import cases

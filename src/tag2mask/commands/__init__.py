@@ -9,11 +9,11 @@ COMMANDS: dict[str, tuple[str, Callable[[list[str]], int]]] = {}
 """Name -> summary and function, in the order of the overview."""
 
 
-def command(summary: str) -> Callable[[Callable[[list[str]], int]], Callable[[list[str]], int]]:
-    """Register a function as a sub-command under its own name."""
+def command(summary: str, name: str = "") -> Callable[[Callable[[list[str]], int]], Callable[[list[str]], int]]:
+    """Register a function as a sub-command, under its own name unless another is given."""
 
     def register(function: Callable[[list[str]], int]) -> Callable[[list[str]], int]:
-        COMMANDS[function.__name__] = (summary, function)
+        COMMANDS[name or function.__name__] = (summary, function)
         return function
 
     return register

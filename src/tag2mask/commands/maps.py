@@ -141,7 +141,7 @@ def evaluate(arguments: list[str]) -> int:
     """Figures by protocol; writes summary.json."""
     parser = run_parser(
         "evaluate",
-        "tag2mask evaluate RUN [--methods cam,fpr] [--split val] [--suppressed | --stages]",
+        "tag2mask evaluate RUN [--methods cam,fpr] [--split val] [--suppressed | --stages | --budget 10]",
         "Score every method of a run against the masks, under every threshold protocol; writes summary.json.",
     )
     parser.add_argument(
@@ -155,8 +155,15 @@ def evaluate(arguments: list[str]) -> int:
         action="store_true",
         help="Instead: masks of every stage that the run has, from maps to segmenter; writes stages.json.",
     )
+    parser.add_argument(
+        "--budget",
+        default="",
+        type=str,
+        help="Instead: mIoU at the threshold that so many annotated training photos choose, such as 1,10,50, averaged "
+        "over draws; writes budget.json.",
+    )
     values = parser.parse_args(arguments)
-    if values.suppressed and (values.methods or values.split or values.stages):
+    if values.suppressed and (values.methods or values.split or values.stages or values.budget):
         raise InputError("--suppressed looks at the CAM and the photos of its training; leave out the others.")
     from tag2mask.progress import Reporter
     from tag2mask.stages import pipeline
@@ -167,6 +174,16 @@ def evaluate(arguments: list[str]) -> int:
         from tag2mask.stages.suppressed import markdown, measure_suppressed
 
         print(markdown(measure_suppressed(run, Reporter(values.quiet))))
+        return 0
+    if values.budget:
+        from tag2mask.stages.selection import markdown as budget_table
+        from tag2mask.stages.selection import measure_budget
+
+        if not all(part.isdigit() and int(part) for part in method_names(values.budget)):
+            raise InputError(f"--budget {values.budget!r}; expected numbers of photos such as 1,10,50.")
+        budgets = tuple(int(part) for part in method_names(values.budget))
+        methods, reporter = method_names(values.methods), Reporter(values.quiet)
+        print(budget_table(measure_budget(run, budgets, methods, values.split, reporter)))
         return 0
     if values.stages:
         from tag2mask.stages.mask_figures import markdown as stage_table

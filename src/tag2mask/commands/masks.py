@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,27 +11,30 @@ from tag2mask.commands.maps import guess_kind
 from tag2mask.errors import InputError
 
 
-def with_settings_of(run: Path, parser: Any, arguments: list[str], *parts: str) -> tuple[Any, Any]:
-    """Parse with some parts of the run's settings as options; returns the values and the settings with them."""
+def with_settings_of(parser: Any, arguments: list[str], part: str, presets: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Parse with a part of the run's settings as options; returns the values and the run's settings with that part.
+
+    What is not given is as in the run, or as in the one of ``presets`` that ``--preset`` names.
+    """
     from dataclasses import asdict, fields, replace
 
     from tag2mask.config import RunConfig
     from tag2mask.settings import build, flattened, with_lists
+
+    kind = {field.name: field.default_factory for field in fields(RunConfig)}[part]
+    parser.add_class_arguments(kind, part)
+    given = with_lists(arguments, part)
+    first = parser.parse_args(given)  # which run, and which preset, decides the defaults of the rest
+    preset = first.preset if presets else ""
+    if preset and preset not in presets:
+        raise InputError(f"--preset {preset!r} is unknown; expected one of {', '.join(presets)}.")
     from tag2mask.stages.pipeline import read_settings
 
-    stored = read_settings(run) if (run / "settings.yaml").is_file() else RunConfig()
-    kinds = {field.name: type(getattr(stored, field.name)) for field in fields(RunConfig)}
-    for part in parts:
-        parser.add_class_arguments(kinds[part], part)
-        parser.set_defaults({f"{part}.{k}": v for k, v in flattened(asdict(getattr(stored, part)))})
-    values = parser.parse_args(with_lists(arguments))
-    given = {part: build(kinds[part], values.as_dict()[part], "the settings", f"{part}.") for part in parts}
-    return values, replace(stored, **given)
-
-
-def run_of(arguments: list[str]) -> Path:
-    """The run folder among raw arguments, which decides the defaults of the others."""
-    return Path(next((a for a in arguments if not a.startswith("-")), ""))
+    stored = read_settings(Path(first.run))
+    defaults = presets[preset] if preset else getattr(stored, part)
+    parser.set_defaults({f"{part}.{k}": v for k, v in flattened(asdict(defaults))})
+    values = parser.parse_args(given)
+    return values, replace(stored, **{part: build(type(defaults), values.as_dict()[part], "the settings", f"{part}.")})
 
 
 @command("pseudo masks from maps: dense CRF, IRN, PSA")
@@ -44,7 +48,7 @@ def refine(arguments: list[str]) -> int:
         "unless its settings have changed.",
     )
     parser.add_argument("--with", dest="refiner", default="irn", type=str, help="irn, psa, crf, or seed for none.")
-    values, config = with_settings_of(run_of(arguments), parser, arguments, "refine")
+    values, config = with_settings_of(parser, arguments, "refine", {})
     from tag2mask.progress import Reporter
     from tag2mask.stages import pipeline
     from tag2mask.stages.refine import check_refiner
@@ -73,19 +77,13 @@ def segment(arguments: list[str]) -> int:
     parser.add_argument("--methods", default="", type=str, help="Methods, such as cam,fpr; default: fpr.")
     parser.add_argument("--preset", default="", type=str, help="small, deeplab_v1 or deeplab_v2; default: the run's.")
     common(parser)
-    run = run_of(arguments)
-    values, config = with_settings_of(run, parser, arguments, "segment")
-    from dataclasses import replace
-
     from tag2mask.config import SEGMENT_PRESETS
+
+    values, config = with_settings_of(parser, arguments, "segment", SEGMENT_PRESETS)
     from tag2mask.progress import Reporter
     from tag2mask.stages import pipeline
     from tag2mask.stages.refine import check_refiner
 
-    if values.preset:
-        if values.preset not in SEGMENT_PRESETS:
-            raise InputError(f"--preset {values.preset!r} is unknown; expected one of {', '.join(SEGMENT_PRESETS)}.")
-        config = replace(config, segment=SEGMENT_PRESETS[values.preset])
     folders = pipeline.segment_run(
         Path(values.run), check_refiner(values.source), method_names(values.methods), Reporter(values.quiet), config
     )
@@ -116,7 +114,7 @@ def predict(arguments: list[str]) -> int:
     from tag2mask.progress import Reporter
     from tag2mask.stages.predict import Segmenter, picture_names, predict_files
 
-    picture_names(Path(values.source))  # a mistake is told before the network is built
+    picture_names(Path(values.source), Path(values.out))  # a mistake is told before the network is built
     segmenter = Segmenter.load(values.run, values.method, values.masks, values.seed, values.device)
     reporter = Reporter(values.quiet)
     reporter.say(f"initial weights: {segmenter.initial_weights}")
@@ -127,6 +125,36 @@ def predict(arguments: list[str]) -> int:
     if result.failures:
         print(f"{len(result.failures)} could not be read and are listed in {values.out}/areas.json")
     return 1 if result.failures else 0
+
+
+@command("take over localization maps that another program made", name="import")
+def import_maps(arguments: list[str]) -> int:
+    """Maps of IRN, AdvCAM, SEAM, ReCAM and their like, as the method `imported` of a run."""
+    from tag2mask.settings import add_run_settings, run_config, with_lists
+
+    parser = new_parser(
+        "import",
+        "tag2mask import MAPS --out RUN [--config FILE.yaml] [--data.OPTION ...]",
+        "Read the maps of IRN, AdvCAM, SEAM, ReCAM and their like (.npy dictionaries; no code in them is run), or "
+        "plain .npy and .npz arrays, for the photos of a data set. They become the method `imported` of a run: refine, "
+        "segment, predict and evaluate --stages then take --methods imported.",
+    )
+    parser.add_argument("maps", type=str, help="Folder of <id>.npy or <id>.npz files.")
+    parser.add_argument("--out", required=True, type=str, help="Folder of the run, new or not.")
+    common(parser)
+    add_run_settings(parser)
+    parser.set_defaults({"methods": ()})
+    values = parser.parse_args(with_lists(arguments))
+    config, folder = run_config(values), Path(values.out)
+    from tag2mask.progress import Reporter
+    from tag2mask.stages import pipeline
+
+    summary = pipeline.import_run(config, folder, Path(values.maps), Reporter(values.quiet))
+    print(f"{summary.maps} maps of {summary.images} images: {folder}")
+    if summary.untagged or summary.without_map:
+        print(f"{summary.untagged} maps of classes without tag were left out; {summary.without_map} tags have no map")
+    print(f"Next: tag2mask refine {folder} --with crf --methods imported")
+    return 0
 
 
 @command("a segmenter or masks for other tools: ONNX, COCO, mmsegmentation, VOC")

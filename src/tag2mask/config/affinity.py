@@ -16,6 +16,8 @@ class IRNConfig:
     """Channels that each backbone level gives to the edge branch."""
     displacement_channels: int = 256
     """Channels of the displacement branch; 0 for none: masks of classes need edges alone, instances need both."""
+    displacement_rate: float = 10.0
+    """Factor of the learning rate for the displacement branch."""
     training_radius: int = 10
     """Pairs of pixels nearer than this teach, in pixels of the edge grid."""
     radius: int = 5
@@ -43,6 +45,7 @@ class IRNConfig:
         )  # fmt: skip
         for name in ("training_radius", "radius"):
             require(getattr(self, name) >= 2, f"irn.{name}", getattr(self, name), "2 or more")
+        require(self.displacement_rate > 0, "irn.displacement_rate", self.displacement_rate, "above 0")
         require(self.beta > 0, "irn.beta", self.beta, "above 0")
         require(self.steps >= 0, "irn.steps", self.steps, "0 or more")
         require(self.power > 0, "irn.power", self.power, "above 0")

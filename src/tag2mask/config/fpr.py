@@ -21,6 +21,10 @@ class FPRConfig:
     positive_theta: float = 0.4
     """The same for the regions of the positive pool. The paper uses theta; a higher one keeps to the object's core, so
     that the positives do not hold the very context that is to be told apart."""
+    tagged_theta: float = 0.25
+    """Pixels that a tagged class of the photo activates above this share are left out of the regions of the negative
+    pool: they show that class, and perhaps parts that it shares with others (wheels), but no context. 1 is the
+    paper."""
     prototypes: int = 10
     """K, the number of positive prototypes of a class."""
     negatives: int = 40
@@ -57,6 +61,14 @@ class FPRConfig:
     explained_trim: bool = False
     """Drop a negative that lies nearer to the positives of a tagged class of its own photo than is typical of that
     class: what super-classes stand for, without any."""
+    likeness_trim: float = 0.0
+    """Drop a negative that lies nearer to the class's positive prototypes than this share of the positives themselves,
+    as its tag may be missing (.5: nearer than half of them). 0 drops none."""
+    support: Literal["off", "drop", "weigh"] = "off"
+    """What is done about a negative whose third nearest fellow among the ranked negatives is farther than its third
+    nearest positive, as a context has its like in other photos without the class, and an object whose tag is missing
+    has not. drop: leave it out; say refill 2 as well, for more to compare with and to take its place. weigh: multiply
+    distances to it by how many times farther."""
     refill: int = 1
     """Rank refill x negatives candidates before trimming, so that dropped negatives are replaced; 1 is the paper."""
     distance: Literal["l2", "rms", "cosine"] = "l2"
@@ -97,9 +109,11 @@ class FPRConfig:
     def __post_init__(self) -> None:
         require(0 <= self.theta < 1, "fpr.theta", self.theta, "a share from 0 to below 1")
         require(0 <= self.positive_theta < 1, "fpr.positive_theta", self.positive_theta, "a share from 0 to below 1")
+        require(0 <= self.tagged_theta <= 1, "fpr.tagged_theta", self.tagged_theta, "a share from 0 to 1")
         require(self.prototypes >= 1, "fpr.prototypes", self.prototypes, "1 or more")
         require(self.negatives >= 1, "fpr.negatives", self.negatives, "1 or more")
         require(self.margin > 0, "fpr.margin", self.margin, "above 0 (1 is the paper's)")
+        require(0 <= self.likeness_trim <= 1, "fpr.likeness_trim", self.likeness_trim, "a share from 0 (off) to 1")
         require(self.refill >= 1, "fpr.refill", self.refill, "1 or more")
         require(self.temperature > 0, "fpr.temperature", self.temperature, "above 0")
         require(self.collect_every >= 1, "fpr.collect_every", self.collect_every, "1 or more")

@@ -149,10 +149,10 @@ def collect_prototypes(
             pools = PrototypePools(
                 maps.shape[1], features.shape[1], config.positive_capacity, candidates, features.device
             )
-        regions, area = region_features(features, activated_pixels(maps, config.theta, config.collect_epsilon))
-        core = None
-        if config.positive_theta != config.theta:
-            core = region_features(features, activated_pixels(maps, config.positive_theta, config.collect_epsilon))
+        claimed = activated_pixels(maps, config.tagged_theta, config.collect_epsilon) & (labels != 0)[:, :, None, None]
+        unclaimed = activated_pixels(maps, config.theta, config.collect_epsilon) & ~claimed.any(dim=1, keepdim=True)
+        regions, area = region_features(features, unclaimed)
+        core = region_features(features, activated_pixels(maps, config.positive_theta, config.collect_epsilon))
         confidence = logits if config.rank_by == "logit" else maps.amax(dim=(2, 3))
         pools.add(regions, area, confidence, labels, numbers, core)
     module.train(training)
@@ -161,4 +161,5 @@ def collect_prototypes(
     return build_prototypes(
         pools, config.prototypes, superclasses if config.superclass_trim else None,
         config.singleton_superclass, config.kmeans_restarts, seed, config.negatives, config.explained_trim,
+        config.likeness_trim, config.support,
     )  # fmt: skip

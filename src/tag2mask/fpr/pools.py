@@ -37,8 +37,6 @@ class TopRows:
         """
         capacity = self.scores.shape[1]
         offered = scores.float().masked_fill(~members, -torch.inf).T  # (C, N)
-        if not (offered > self.scores.amin(dim=1, keepdim=True)).any() and not self._ties(offered):
-            return
         all_scores = torch.cat([self.scores, offered], dim=1)  # (C, capacity + N)
         numbers = sources.expand(offered.shape[0], -1)  # (C, N)
         all_sources = torch.cat([self.sources, numbers], dim=1)  # (C, capacity + N)
@@ -54,11 +52,6 @@ class TopRows:
         self.scores[free_class, free] = offered[arrived_class, arrived]
         self.sources[free_class, free] = sources[arrived]
         self.labels[free_class, free] = labels[arrived]
-
-    def _ties(self, offered: Tensor) -> bool:
-        """Whether an offered score equals the worst one kept, so that the source number must decide."""
-        worst = self.scores.amin(dim=1, keepdim=True)  # (C, 1)
-        return bool(((offered == worst) & (offered > -torch.inf)).any())
 
     @staticmethod
     def _free_places(kept: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
@@ -80,12 +73,7 @@ class TopRows:
 def sampling_priority(sources: Tensor, class_count: int) -> Tensor:
     """A score that is random in the image and class but the same in every run: keeping the highest is uniform sampling.
 
-    Args:
-        sources: (N,) int64 image numbers.
-        class_count: C.
-
-    Returns:
-        (N, C) float32 in [0, 1), a hash of (image number, class).
+    A hash of image number, (N,) int64, and class: (N, C) float32 in [0, 1).
     """
     classes = torch.arange(class_count, device=sources.device)
     state = (sources.unsqueeze(1) * 0x9E3779B1 + classes * 0x85EBCA6B + 1) & 0xFFFFFFFF  # (N, C)
@@ -116,9 +104,8 @@ class PrototypePools:
 
         Args:
             regions: f of Eq. 3, (N, C, D); area: (N, C), regions of area 0 are left out.
-            confidence: (N, C) ranks the negatives.
+            confidence: (N, C) ranks the negatives; sources: (N,) int64 image numbers, no two images the same.
             labels: (N, C), 1 tagged, 0 not tagged, -1 unknown.
-            sources: (N,) int64 image numbers, no two images the same.
             core: regions and area of a higher threshold, for the positives; the same regions if None.
         """
         present = labels > 0

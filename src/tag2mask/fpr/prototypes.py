@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from tag2mask.fpr.pools import NO_SOURCE, PrototypePools
+from tag2mask.fpr.support import likeness, support_ratio
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Prototypes:
         trimmed: P_neg' of Eq. 8, (C, Kn, D); trimmed_valid: (C, Kn).
         negative_source, trimmed_source: (C, Kn) number of the image a negative came from.
         spread: mean distance of positives to the mean of their class, averaged over classes (L2, feature units).
+        trimmed_factor: (C, Kn) what distances to trimmed negatives are multiplied by in Eq. 8, 1 or more; None is 1.
     """
 
     positive: Tensor
@@ -37,6 +39,7 @@ class Prototypes:
     negative_source: Tensor
     trimmed_source: Tensor
     spread: float
+    trimmed_factor: Tensor | None = None
 
     def without_negatives(self) -> list[int]:
         """Classes that have positives but no negative after trimming: nothing of theirs is suppressed."""
@@ -52,6 +55,8 @@ def build_prototypes(
     seed: int = 0,
     negatives: int | None = None,
     explained_trim: bool = False,
+    likeness_trim: float = 0.0,
+    support: str = "off",
 ) -> Prototypes:
     """Centroids of the positives, the most confident negatives, and the negatives that survive the trimming.
 
@@ -64,6 +69,8 @@ def build_prototypes(
         kmeans_restarts: n_init of scikit-learn's k-means (10 iterations each, as in the release).
         seed: of k-means.
         explained_trim: drop negatives that ``explained_by_tags`` of their image.
+        likeness_trim: drop those whose ``likeness`` to the positives is at least this; 0 drops none.
+        support: ``drop`` those whose ``support_ratio`` is above 1, or ``weigh``: multiply distances to them by it.
 
     Returns:
         Prototypes on the device of the pools. A class without regions has no prototypes.
@@ -73,10 +80,9 @@ def build_prototypes(
     negatives = negatives or count
     positive = torch.zeros(class_count, count, channels, device=device)
     negative, trimmed = (torch.zeros(class_count, negatives, channels, device=device) for _ in range(2))
-    positive_valid, weight = torch.zeros(class_count, count, dtype=torch.bool, device=device), positive[..., 0].clone()
-    negative_valid, trimmed_valid = (
-        torch.zeros(class_count, negatives, dtype=torch.bool, device=device) for _ in range(2)
-    )
+    weight, factor = positive[..., 0].clone(), torch.ones(class_count, negatives, device=device)
+    positive_valid = torch.zeros(class_count, count, dtype=torch.bool, device=device)
+    negative_valid, trimmed_valid = (negative[..., 0] > 0 for _ in range(2))  # nothing yet
     sources = torch.full((2, class_count, negatives), NO_SOURCE, dtype=torch.int64, device=device)
     spreads = []
     typical = torch.full((class_count,), torch.inf, device=device)
@@ -89,10 +95,15 @@ def build_prototypes(
             spreads.append((regions - regions.mean(0)).norm(dim=1).mean().item())
             typical[c] = torch.cdist(regions, centroids).amin(dim=1).median()
     for c in range(class_count):
-        candidates, _, numbers, tags = pools.negative.ranked(c)  # (R, D), (R,), (R,), (R, C)
+        candidates, scores, numbers, tags = pools.negative.ranked(c)  # (R, D), (R,), (R,), (R, C)
         survives = survives_trimming(c, tags, superclasses, singleton_superclass)
         if explained_trim:
             survives &= ~explained_by_tags(candidates, tags, positive, positive_valid, typical)
+        regions = pools.positive.ranked(c)[0]  # (P, D)
+        if likeness_trim > 0:
+            survives &= likeness(candidates, regions, positive[c, positive_valid[c]]) < likeness_trim
+        ratio = support_ratio(candidates, regions) if support != "off" else torch.zeros_like(scores)  # (R,)
+        survives &= (ratio <= 1) | (support != "drop")
         # A pool of just the wanted size is the paper's trimming, which leaves gaps; a larger one refills them.
         chosen = survives.nonzero().flatten()[:negatives]
         kept = min(negatives, len(candidates))
@@ -100,9 +111,10 @@ def build_prototypes(
         negative_valid[c, :kept] = True
         trimmed[c, : len(chosen)], sources[1, c, : len(chosen)] = candidates[chosen], numbers[chosen]
         trimmed_valid[c, : len(chosen)] = True
+        factor[c, : len(chosen)] = ratio[chosen].clamp(min=1)
     return Prototypes(
         positive, positive_valid, weight, negative, negative_valid, trimmed, trimmed_valid, sources[0], sources[1],
-        float(np.mean(spreads)) if spreads else 0.0,
+        float(np.mean(spreads)) if spreads else 0.0, factor if support == "weigh" else None,
     )  # fmt: skip
 
 
@@ -120,8 +132,7 @@ def cluster(regions: Tensor, count: int, seed: int, restarts: int) -> tuple[Tens
 def explained_by_tags(regions: Tensor, tags: Tensor, positive: Tensor, valid: Tensor, typical: Tensor) -> Tensor:
     """Which negatives show an object that their image is tagged with, as the wheels of a bus among those of car.
 
-    A region counts as explained by a class when it lies nearer to one of its positive prototypes than the median of
-    the class's own regions does. Super-classes approximate this test; it needs none.
+    A region counts as explained by a class when it lies nearer to its positives than the median of its own regions.
 
     Args:
         regions: (R, D); tags: (R, C) boolean, of their images.
@@ -139,12 +150,9 @@ def explained_by_tags(regions: Tensor, tags: Tensor, positive: Tensor, valid: Te
 def survives_trimming(
     class_index: int, source_labels: Tensor, superclasses: Sequence[int] | None, singleton_superclass: str
 ) -> Tensor:
-    """Which negatives of a class remain: those whose image shows no class of the same super-class.
-
-    Such an image would lend parts that the classes share, as the wheels of a bus among the negatives of car.
+    """Which negatives of a class remain: their image shows no class of its super-class, whose parts it may share.
 
     Args:
-        class_index: c.
         source_labels: (R, C) boolean tags of the images the negatives came from.
         superclasses: a number for each class, or None (all survive).
         singleton_superclass: ``skip`` drops all negatives of a class without a sibling.

@@ -10,10 +10,14 @@ from tag2mask.fpr.activation import relative_activation
 from tag2mask.fpr.prototypes import Prototypes
 
 
-def nearest_squared(rows: Tensor, prototypes: Tensor) -> Tensor:
-    """Squared L2 distance of each row to its nearest prototype: (R, D), (K, D) -> (R,), not negative; K at least 1."""
-    partial = torch.addmm(prototypes.square().sum(dim=1), rows, prototypes.T, alpha=-2.0)  # (R, K): |p|^2 - 2 f.p
-    return (partial.amin(dim=1) + rows.square().sum(dim=1)).clamp(min=0)  # (R,)
+def nearest_squared(rows: Tensor, prototypes: Tensor, factor: Tensor | None = None) -> Tensor:
+    """Squared L2 distance of each row to its nearest prototype: (R, D), (K, D) -> (R,), not negative; K at least 1.
+
+    ``factor``, (K,), multiplies the distances to each prototype first."""
+    partial, own = torch.addmm(prototypes.square().sum(1), rows, prototypes.T, alpha=-2.0), rows.square().sum(1)
+    if factor is not None:
+        return ((partial + own.unsqueeze(1)).clamp(min=0) * factor.square()).amin(dim=1)
+    return (partial.amin(dim=1) + own).clamp(min=0)  # (R, K): |p|^2 - 2 f.p; (R,): |f|^2
 
 
 @torch.no_grad()
@@ -34,10 +38,10 @@ def compared_pixels(
 
     Args:
         features: F, (N, D, H, W); maps: M, (N, C, H, W); present: (N, C) boolean.
-        prototypes: a class without positives or without trimmed negatives has nothing suppressed.
-        theta, epsilon: of Eq. 2.
+        prototypes: a class without positives or without trimmed negatives has nothing suppressed; distances to a
+            negative count ``trimmed_factor`` times.
+        theta, epsilon: of Eq. 2; cosine: compare unit vectors.
         margin: factor on the farther distance; below 1 it leaves the pixels between alone.
-        cosine: compare unit vectors.
 
     Returns:
         suppressed and lifted, each (N, C, H, W) boolean.
@@ -61,7 +65,9 @@ def compared_pixels(
         negative = prototypes.trimmed[k, prototypes.trimmed_valid[k]].to(features)  # (Kn, D)
         if cosine:
             positive, negative = functional.normalize(positive, dim=1), functional.normalize(negative, dim=1)
-        to_positive, to_negative = nearest_squared(rows, positive), nearest_squared(rows, negative)  # (R,) each
+        factor = prototypes.trimmed_factor
+        factor = None if factor is None else factor[k, prototypes.trimmed_valid[k]].to(features)  # (Kn,)
+        to_positive, to_negative = nearest_squared(rows, positive), nearest_squared(rows, negative, factor)  # (R,)
         active = relative[own[pair], place] > theta  # (R,)
         suppressed[image[own[pair]], k, place] = active & (to_negative < margin**2 * to_positive)
         lifted[image[own[pair]], k, place] = to_positive < margin**2 * to_negative
@@ -72,7 +78,7 @@ def suppressed_pixels(
     features: Tensor, maps: Tensor, present: Tensor, prototypes: Prototypes, theta: float = 0.1, margin: float = 1.0,
     epsilon: float = 0.0, cosine: bool = False,
 ) -> Tensor:  # fmt: skip
-    """Phi_c alone: activated pixels that lie nearer to a trimmed negative than to every positive prototype."""
+    """Phi_c of ``compared_pixels`` alone."""
     return compared_pixels(features, maps, present, prototypes, theta, margin, epsilon, cosine)[0]
 
 
@@ -80,9 +86,7 @@ def suppressed_pixels(
 def halo_pixels(
     maps: Tensor, present: Tensor, theta: float = 0.1, below: float = 0.35, epsilon: float = 0.0
 ) -> Tensor:
-    """The control without any prototype: pixels of low activation, theta < M / max M < below.
-
-    Returns (N, C, H, W) boolean, False for absent classes."""
+    """Control without prototypes: pixels with theta < M / max M < below of present classes, (N, C, H, W) boolean."""
     relative = relative_activation(maps, epsilon)
     return (relative > theta) & (relative < below) & present[:, :, None, None]
 

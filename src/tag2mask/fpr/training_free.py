@@ -34,10 +34,12 @@ def training_free_rectification(
     weight = torch.ones_like(maps)
     for c in (prototypes.positive_valid.any(1) & prototypes.trimmed_valid.any(1)).nonzero().flatten().tolist():
         sides = []
-        for rows, valid in (
-            (prototypes.positive, prototypes.positive_valid), (prototypes.trimmed, prototypes.trimmed_valid)
-        ):  # fmt: skip
-            squared = nearest_squared(pixels, rows[c, valid[c]].to(features))  # (NHW,)
+        for rows, valid, factor in (
+            (prototypes.positive, prototypes.positive_valid, None),
+            (prototypes.trimmed, prototypes.trimmed_valid, prototypes.trimmed_factor),
+        ):
+            weights = None if factor is None else factor[c, valid[c]].to(features)  # (Kn,)
+            squared = nearest_squared(pixels, rows[c, valid[c]].to(features), weights)  # (NHW,)
             sides.append(squared.clamp(min=torch.finfo(maps.dtype).tiny).log())
         of_class = torch.sigmoid(steepness / 2 * (sides[1] - sides[0]))  # log d^2 = 2 log d
         weight[:, c] = of_class.view(n, height, width)

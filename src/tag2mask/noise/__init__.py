@@ -6,7 +6,6 @@ from tag2mask.noise.folds import out_of_fold_probabilities
 from tag2mask.noise.suspects import (
     KINDS,
     Suspicion,
-    nearest_distances,
     positive_likeness,
     second_opinion,
     suspicion,
@@ -15,7 +14,6 @@ from tag2mask.noise.suspects import (
 __all__ = [
     "KINDS",
     "Suspicion",
-    "nearest_distances",
     "out_of_fold_probabilities",
     "positive_likeness",
     "second_opinion",

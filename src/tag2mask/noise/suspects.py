@@ -16,6 +16,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from tag2mask.fpr.prototypes import cluster
+from tag2mask.fpr.support import likeness
 from tag2mask.noise.folds import Probabilities, Tags
 
 Kind = Literal["missing", "wrong"]
@@ -122,11 +123,4 @@ def positive_likeness(regions: Tensor, positives: Tensor, count: int = 10, seed:
     if not len(positives):
         return torch.zeros(len(regions))
     prototypes, _ = cluster(positives, max(1, min(count, len(positives) // REGIONS_PER_PROTOTYPE)), seed, 1)  # (K, D)
-    own = nearest_distances(positives, prototypes)  # (P,)
-    asked = nearest_distances(regions, prototypes)  # (R,)
-    return (own[None, :] >= asked[:, None]).float().mean(dim=1)
-
-
-def nearest_distances(rows: Tensor, others: Tensor) -> Tensor:
-    """L2 distance of each of (R, D) to its nearest of (K, D): (R,)."""
-    return torch.cdist(rows, others).amin(dim=1)
+    return likeness(regions, positives, prototypes)

@@ -21,6 +21,7 @@ from tag2mask.report.curves import HEIGHT, WIDTH, training_charts
 from tag2mask.report.figures import Figures, read_figures
 from tag2mask.report.gallery import Gallery, Negatives, build_gallery, build_negatives
 from tag2mask.report.pictures import Photos, heat_gradient
+from tag2mask.report.stage_pictures import StageGallery, build_stage_gallery
 from tag2mask.report.words import with_figures, without_figures
 from tag2mask.runs import read_json, write_text
 from tag2mask.settings import flattened
@@ -44,6 +45,7 @@ def write_report(run: Path) -> Path:
     images, masks = open_data(config, notes)
     photos = None if images is None else Photos(images)
     gallery: Gallery | None = None
+    stage_gallery: StageGallery | None = None
     negatives: list[Negatives] = []
     classes_left_out = 0
     if photos is not None:
@@ -51,6 +53,10 @@ def write_report(run: Path) -> Path:
             gallery = build_gallery(run, config, photos, masks, main, notes)
         except InputError as error:
             notes.append(f"The side-by-side maps: {error}")
+        try:
+            stage_gallery = build_stage_gallery(run, config, photos, masks, notes)
+        except InputError as error:
+            notes.append(f"The masks of the stages: {error}")
         try:
             negatives, classes_left_out = build_negatives(run, config, photos, notes)
         except InputError as error:
@@ -72,6 +78,7 @@ def write_report(run: Path) -> Path:
         numbered=bar_methods.index("fpr") if "fpr" in bar_methods else -1,
         contexts=None if main is None else numbers.context_tables(main, own),
         gallery=gallery,
+        stage_gallery=stage_gallery,
         heat_gradient=heat_gradient(),
         negatives=negatives,
         classes_left_out=classes_left_out,

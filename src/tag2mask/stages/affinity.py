@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tag2mask.checkpoints import load_weights, save_weights
-from tag2mask.config import CRF_PRESETS, IRNConfig, PSAConfig, RunConfig
+from tag2mask.config import CRF_PRESETS, IRNConfig, OptimiserConfig, PSAConfig, RunConfig
 from tag2mask.data.pseudo_masks import UNSURE, PseudoMasks, write_mask
 from tag2mask.engine import fit_labelled
+from tag2mask.errors import InputError
 from tag2mask.hosts.inputs import PhotoInputs, level_settings
 from tag2mask.hosts.labelled import LabelledInputs
 from tag2mask.hosts.levels import LevelsHost
@@ -68,6 +69,16 @@ class AffinityStage(nn.Module):
         scaled = [level / scale for level, scale in zip(levels, self.level_scale, strict=True)]
         return self.network(scaled if self.kind == "irn" else scaled[-len(self.network.projections) :])  # type: ignore
 
+    def parameter_groups(
+        self, optimiser: OptimiserConfig, displacement_rate: float
+    ) -> list[tuple[float, float, list[nn.Parameter]]]:
+        """(learning rate, weight decay, parameters); IRN's displacement branch has a rate of its own."""
+        groups: dict[float, list[nn.Parameter]] = {}
+        for name, parameter in self.named_parameters():
+            own = displacement_rate if name.startswith(("network.displacement", "network.coarse")) else 1.0
+            groups.setdefault(optimiser.learning_rate * own, []).append(parameter)
+        return [(rate, optimiser.weight_decay, parameters) for rate, parameters in groups.items()]
+
     def loss(self, levels: list[Tensor], labels: Tensor) -> Total:
         """Labels (N, S, S) uint8 of the photo, 255 unsure -> what is minimised."""
         output = self(levels)
@@ -83,6 +94,7 @@ class AffinityStage(nn.Module):
 
 def open_levels(config: RunConfig, setup: SeedSetup, run: Path, report: Reporter) -> PhotoInputs:
     """The frozen backbone's levels of a split's photos."""
+    torch.manual_seed(setup.seed)  # a backbone without weights must be the same for every split
     levels = LevelsHost(config.host).to(setup.device)
     frozen = level_settings(config.host, levels.level_names)
     return open_inputs(
@@ -105,12 +117,18 @@ def train_affinity(
     if (folder / "weights.safetensors").is_file():
         return
     network = affinity_network(kind, config, setup, inputs)
+    least = network.stride * (2 * network.geometry.radius - 1)
+    if config.refine.views.size < least:
+        raise InputError(
+            f"refine.views.size is {config.refine.views.size}; expected at least {least}, as {kind.upper()} compares "
+            f"pixels of a grid of stride {network.stride} within a radius of {network.geometry.radius}."
+        )
     labelled = LabelledInputs(inputs, certain.mask, config.refine.scales)
     first, _ = labelled.training(np.arange(min(len(labelled), config.refine.optimiser.batch_size)), setup.seed, 0)
     network.measure_scales(first)
     with report.task(f"seed {setup.seed}: {kind.upper()}") as step:
         optimiser = config.refine.optimiser
-        groups = [(optimiser.learning_rate, optimiser.weight_decay, list(network.parameters()))]
+        groups = network.parameter_groups(optimiser, config.refine.irn.displacement_rate)
         fit_labelled(network, labelled, network.loss, groups, optimiser, setup.seed, folder, step, resume=True)
     if isinstance(network.network, IRNet) and network.network.has_displacement:
         store_mean_displacement(network, inputs)

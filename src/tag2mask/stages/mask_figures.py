@@ -14,15 +14,9 @@ from tag2mask.stages.evaluate import Truth, mean_and_deviation
 from tag2mask.stages.network import SeedSetup
 from tag2mask.stages.refine import REFINERS, Refiner, refine
 from tag2mask.stages.segment import predict_split, segmenter_sources
+from tag2mask.stages.table import stage_title
 
 FIGURES = ("miou", "precision", "recall", "fdr", "unsure")
-STAGES = {"seed": "maps", "crf": "+ CRF", "irn": "+ IRN", "psa": "+ PSA"}
-"""How stages are called in tables; a segmenter is called after the masks it has learnt from."""
-
-
-def stage_title(stage: str) -> str:
-    """``segmenter:irn`` as a person would say it."""
-    return STAGES.get(stage) or f"segmenter, from {STAGES[stage.partition(':')[2]].removeprefix('+ ')}"
 
 
 def score_seed(

@@ -15,9 +15,11 @@ import numpy as np
 import yaml
 
 from tag2mask.config import RunConfig
+from tag2mask.data import open_images
 from tag2mask.data.masks import Masks, open_masks
 from tag2mask.engine import set_up_torch
 from tag2mask.errors import InputError
+from tag2mask.maps.imported import ImportSummary, import_maps
 from tag2mask.progress import Reporter
 from tag2mask.runs import locked, method_folder, versions, write_json, write_text
 from tag2mask.score import MaskCounts
@@ -27,12 +29,14 @@ from tag2mask.stages.evidence import collect_evidence
 from tag2mask.stages.export import Format, export_masks, export_network
 from tag2mask.stages.localize import localize, store_maps
 from tag2mask.stages.mask_figures import score_seed, summarise_stages
-from tag2mask.stages.network import SeedSetup, set_up_seed
+from tag2mask.stages.network import SeedSetup, data_of_seed, set_up_seed
 from tag2mask.stages.refine import Refinement, Refiner, check_refiner, maps_of, refine, seed_masks
-from tag2mask.stages.segment import train_segmenter
+from tag2mask.stages.segment import predict_split, segmenter_sources, train_segmenter
 from tag2mask.stages.tags import training_tags
 from tag2mask.stages.train import load_method, train_classifier, train_method, warn_of_tags
 
+IMPORTED = "imported"
+"""The method whose maps another program has made."""
 GALLERY_IMAGES = 12
 """Images whose maps are kept for the report."""
 
@@ -68,6 +72,27 @@ def localize_run(run: Path, methods: tuple[str, ...], split: str, report: Report
             masks = seed_masks(config, setup, run, method, report)
             folders.append((maps, masks.folder, masks.threshold))
     return folders
+
+
+def import_run(config: RunConfig, run: Path, maps: Path, report: Reporter) -> ImportSummary:
+    """Another program's maps become the method ``imported`` of a run, for its first seed; the run may be new."""
+    data = data_of_seed(config.data, config.seeds[0])
+    images = open_images(data)
+    folder = method_folder(run, config.seeds[0], IMPORTED) / "maps" / data.split
+    with locked(run):
+        if (run / "settings.yaml").is_file():
+            if read_settings(run).data != config.data:
+                raise InputError(f"{run} is a run on other data; give its own --data settings, or another --out.")
+        else:
+            write_settings(config, run, resume=False)
+        with report.task("sizes of the photos") as step:
+            sizes = []
+            for index in range(len(images)):
+                width, height = images.image(index).size
+                sizes.append((height, width))
+                step(index + 1, len(images))
+        with report.task("maps") as step:
+            return import_maps(maps, images.ids, images.labels, sizes, folder, step)
 
 
 def refine_run(
@@ -206,6 +231,9 @@ def prepare_report(run: Path, report: Reporter) -> None:
         prototypes = load_method(setup, method, run)
         with report.task(f"pictures of {method}") as step:
             store_maps(setup, config.maps, method_folder(run, setup.seed, method) / "gallery", step, chosen, prototypes)
+        for source in segmenter_sources(run, setup.seed, method):
+            with report.task(f"masks by the segmenter of {method}") as step:
+                predict_split(setup, run, method, source, step, chosen)
     load_method(setup, "cam", run)
     collect_evidence(config, setup, run, report)
     write_json(run / "gallery.json", {"seed": setup.seed, "images": [int(i) for i in chosen]})
@@ -237,11 +265,11 @@ def require_masks(setup: SeedSetup) -> Masks:
 
 def chosen_methods(config: RunConfig, methods: tuple[str, ...]) -> tuple[str, ...]:
     """The methods that the user named, or all of the run."""
-    every = ("cam", *config.methods)
+    every = ("cam", *config.methods, IMPORTED)
     for method in methods:
         if method not in every:
-            raise InputError(f"method {method!r} is not in this run; it has {', '.join(every)}.")
-    return methods or every
+            raise InputError(f"method {method!r} is not in this run; it has {', '.join(every[:-1])}.")
+    return methods or every[:-1]
 
 
 def write_settings(config: RunConfig, run: Path, resume: bool) -> None:

@@ -100,7 +100,7 @@ def predict_files(segmenter: Segmenter, source: Path, out: Path, report: Reporte
     Raises:
         InputError: there is no such file or folder, or no picture in it.
     """
-    names = picture_names(source)
+    names = picture_names(source, out)
     areas: dict[str, Any] = {}
     failures: list[tuple[str, str]] = []
     with report.task("predicting") as step:
@@ -127,13 +127,18 @@ def predict_files(segmenter: Segmenter, source: Path, out: Path, report: Reporte
     return Prediction(len(areas), failures)
 
 
-def picture_names(source: Path) -> list[tuple[Path, str]]:
-    """Pictures and the names of their outputs; a name that two files share gets the suffix of its file."""
+def picture_names(source: Path, out: Path) -> list[tuple[Path, str]]:
+    """Pictures and the names of their outputs; a name that two files share gets the suffix of its file.
+
+    What lies in ``out``, the folder of the results, is left out: it may be a folder among the photos.
+    """
     if source.is_file():
         return [(source, source.stem)]
     if not source.is_dir():
         raise InputError(f"there is no file or folder {source}; give a picture or a folder of pictures.")
     paths = sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    if source.resolve() in out.resolve().parents:
+        paths = [path for path in paths if out.resolve() not in path.resolve().parents]
     if not paths:
         raise InputError(f"there is no picture in {source}; expected files such as .jpg or .png.")
     stems = [p.relative_to(source).with_suffix("").as_posix() for p in paths]

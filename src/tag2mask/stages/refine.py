@@ -17,7 +17,7 @@ from tag2mask.config import RefineConfig, RunConfig
 from tag2mask.data.pseudo_masks import open_pseudo_masks
 from tag2mask.errors import InputError
 from tag2mask.progress import Reporter
-from tag2mask.runs import method_folder, read_json, write_json
+from tag2mask.runs import mask_folder, method_folder, read_json, write_json
 from tag2mask.score import LEVELS, level_of
 from tag2mask.stages.affinity import (
     BACKGROUND_LEVEL,
@@ -92,6 +92,7 @@ def refine(
 def seed_masks(config: RunConfig, setup: SeedSetup, run: Path, method: str, report: Reporter) -> Refinement:
     """The maps at the threshold of the rule (or the settings' own), without refinement."""
     maps, folder = maps_of(config, setup, run, method, report), output(run, setup, method, "seed")
+    renew(facts_of(folder), {"threshold": config.refine.threshold}, [folder], report)
     level = seed_level(config.refine, setup, maps, facts_of(folder), report)
     if all(mask_path(folder, name).is_file() for name in setup.images.ids):
         return Refinement(setup.seed, method, "seed", folder, share(level))
@@ -132,8 +133,8 @@ def walked_masks(
     walked, facts = home / "maps" / setup.data.split, facts_of(folder)
     with report.task(f"seed {setup.seed}: random walk of {method}") as step:
         walk_maps(walker, config, setup, inputs, home / "weights.safetensors", maps, walked, step)
-    after = {"final_crf": refine.final_crf, "crf": refine.crf, "walk_threshold": refine.walk_threshold}
-    renew(facts, after, [folder], report)
+    after = {"final_crf": refine.final_crf, "walk_threshold": refine.walk_threshold}
+    renew(facts, {**settings_of(refine, walker), **after}, [folder], report)  # a segmenter stands on all of them
     level = BACKGROUND_LEVEL
     if walker == "irn":
         given = refine.walk_threshold
@@ -147,9 +148,8 @@ def walked_masks(
 
 
 def output(run: Path, setup: SeedSetup, method: str, refiner: Refiner) -> Path:
-    """Where masks lie: ``seed0/fpr/masks/train`` the plain ones, ``seed0/fpr/irn/masks/train`` refined ones."""
-    home = method_folder(run, setup.seed, method)
-    return (home if refiner == "seed" else home / refiner) / "masks" / setup.data.split
+    """Where the masks of a split lie."""
+    return mask_folder(run, setup.seed, method, refiner, setup.data.split)
 
 
 def facts_of(masks: Path) -> Path:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,12 @@ from tag2mask.errors import InputError
 from tag2mask.hosts.inputs import level_settings
 from tag2mask.hosts.labelled import LabelledInputs
 from tag2mask.progress import Reporter, Step
-from tag2mask.runs import method_folder, read_json, write_json
+from tag2mask.runs import mask_folder, method_folder, read_json, write_json
 from tag2mask.segment.build import build_segmenter
 from tag2mask.segment.losses import segmentation_loss
 from tag2mask.segment.network import SegmentationNetwork
 from tag2mask.segment.predict import predict_labels
+from tag2mask.settings import build
 from tag2mask.stages.affinity import Total
 from tag2mask.stages.inputs import open_inputs
 from tag2mask.stages.masks import mask_path
@@ -103,8 +106,6 @@ def training_views(config: SegmentConfig) -> ViewsConfig:
 
 def load_segmenter(folder: Path, device: torch.device) -> tuple[SegmentationNetwork, dict[str, Any]]:
     """A trained network, and what ``segmenter.json`` says of it."""
-    from tag2mask.settings import build
-
     facts = read_json(folder / "segmenter.json", "segmenter")
     if "classes" not in facts:
         raise InputError(f"{folder} holds a segmenter whose training did not begin; run `tag2mask segment` again.")
@@ -115,24 +116,23 @@ def load_segmenter(folder: Path, device: torch.device) -> tuple[SegmentationNetw
 
 
 def predict_split(
-    setup: SeedSetup, run: Path, method: str, source: Refiner, step: Step
+    setup: SeedSetup, run: Path, method: str, source: Refiner, step: Step, indices: Sequence[int] | None = None
 ) -> Path:
-    """Masks of every image of a split by a segmenter, without tags; images that have one are left alone."""
+    """Masks of a split by a segmenter, without tags, or of the images at ``indices``; those that exist are kept."""
     home = segmenter_folder(run, setup.seed, method, source)
-    folder = home / "masks" / setup.data.split
-    missing = [i for i, name in enumerate(setup.images.ids) if not mask_path(folder, name).is_file()]
-    step(len(setup.images) - len(missing), len(setup.images))
+    folder = mask_folder(run, setup.seed, method, f"segmenter:{source}", setup.data.split)
+    wanted = range(len(setup.images)) if indices is None else indices
+    missing = [i for i in wanted if not mask_path(folder, setup.images.ids[i]).is_file()]
+    step(len(wanted) - len(missing), len(wanted))
     if missing:
         network, _ = load_segmenter(home, setup.device)
         for number, index in enumerate(missing, 1):
             mask = predict_labels(network, setup.images.image(index), network.config, setup.device)
             write_mask(mask_path(folder, setup.images.ids[index]), mask)
-            step(len(setup.images) - len(missing) + number, len(setup.images))
+            step(len(wanted) - len(missing) + number, len(wanted))
     return folder
 
 
 def plain(value: Any) -> Any:
     """Settings as they come back from JSON."""
-    import json
-
     return json.loads(json.dumps(value))

@@ -11,9 +11,11 @@ TITLES = {
     "cam": "CAM", "continued": "CAM trained on", "focal": "focal BCE", "halo": "halo (no prototypes)",
     "sharpen": "sharpen (no prototypes)",
     "rc": "region contrast (RC)", "pr": "pixel rectification (PR)", "paper": "RC + PR, the paper's form",
-    "training_free": "FPR without training", "fpr": "FPR, the default",
+    "training_free": "FPR without training", "fpr": "FPR, the default", "imported": "imported maps",
 }  # fmt: skip
 """How methods are called in tables and reports."""
+STAGES = {"seed": "maps", "crf": "+ CRF", "irn": "+ IRN", "psa": "+ PSA"}
+"""How stages are called; a segmenter is called after the masks it has learnt from."""
 COLUMNS = ("gtfree", "fixed", "matched", "oracle")
 
 
@@ -43,6 +45,11 @@ def print_summary(summary: dict[str, Any]) -> None:
     tags = summary.get("tags", {})
     if any(tags.values()):
         console.print(tag_table(tags, summary))
+
+
+def stage_title(stage: str) -> str:
+    """``segmenter:irn`` as a person would say it."""
+    return STAGES.get(stage) or f"segmenter, from {STAGES[stage.partition(':')[2]].removeprefix('+ ')}"
 
 
 def tag_table(tags: dict[str, Any], summary: dict[str, Any]) -> Table:

@@ -1,0 +1,284 @@
+"""Negatives that show their class after all: support, likeness, and what is done about them, against plain loops."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from tag2mask.checkpoints import load_prototypes, save_prototypes
+from tag2mask.errors import InputError
+from tag2mask.fpr import FPRConfig, compared_pixels, training_free_rectification
+from tag2mask.fpr.support import likeness, support_ratio
+from tests.paper import cases, reference
+from tests.paper.reference import Image
+
+Rows = list[list[float]]
+CLOSE = 1e-4
+"""Nearer than this to a bound, single precision may decide otherwise."""
+
+
+def ratio_by_loops(candidates: Rows, positives: Rows) -> list[float]:
+    """The third nearest of either side, or fewer where a side has fewer; the same share where positives are more."""
+    ratios = []
+    for number, row in enumerate(candidates):
+        others = sorted(math.dist(row, other) for place, other in enumerate(candidates) if place != number)
+        own = sorted(math.dist(row, positive) for positive in positives)
+        count = min(3, len(others), len(own))
+        wider = max(count, count * len(own) // len(others)) if count else 0
+        ratios.append(others[count - 1] / own[wider - 1] if count else 0.0)
+    return ratios
+
+
+def likeness_by_loops(regions: Rows, positives: Rows, prototypes: Rows) -> list[float]:
+    """How many positives are no nearer to the prototypes than the region is."""
+    shares = []
+    for row in regions:
+        asked = min((math.dist(row, prototype) for prototype in prototypes), default=math.inf)
+        farther = sum(min(math.dist(one, prototype) for prototype in prototypes) >= asked for one in positives)
+        shares.append(farther / len(positives) if positives else 0.0)
+    return shares
+
+
+def rows(seed: int, count: int) -> Tensor:
+    return torch.randn(count, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(0, 10**6), st.integers(0, 40), st.integers(0, 40))
+def test_support_equals_the_loops(seed: int, candidates: int, positives: int) -> None:
+    """40 rows: beyond 25 the distances are products of matrices."""
+    given_rows, own = rows(seed, candidates), rows(seed + 1, positives)
+    expected = ratio_by_loops(given_rows.tolist(), own.tolist())
+    assert support_ratio(given_rows, own).tolist() == pytest.approx(expected, rel=1e-5)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(0, 10**6), st.integers(0, 40), st.integers(0, 40), st.integers(1, 5))
+def test_likeness_equals_the_loops(seed: int, regions: int, positives: int, count: int) -> None:
+    asked, own, prototypes = rows(seed, regions), rows(seed + 1, positives), rows(seed + 2, count)
+    expected = likeness_by_loops(asked.tolist(), own.tolist(), prototypes.tolist())
+    assert likeness(asked, own, prototypes).tolist() == pytest.approx(expected)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.integers(2, 20), st.integers(1, 20), st.floats(0.01, 100), st.floats(-5, 5))
+def test_support_is_free_of_scale_and_place(
+    seed: int, candidates: int, positives: int, scale: float, shift: float
+) -> None:
+    given_rows, own = rows(seed, candidates), rows(seed + 1, positives)
+    moved = support_ratio(given_rows * scale + shift, own * scale + shift)
+    torch.testing.assert_close(moved, support_ratio(given_rows, own), rtol=1e-4, atol=1e-6)
+
+
+def test_support_with_the_same_region_twice_is_a_number() -> None:
+    """Two photos that are copies of each other, and of one that is tagged."""
+    same = torch.ones(5, 4)
+    assert not support_ratio(same, same).isnan().any()
+    alone = torch.tensor([[1.0, 0], [5, 0], [5.1, 0], [5.2, 0], [5.3, 0]])
+    assert (support_ratio(alone, alone[:1].expand(3, -1)) > 1).tolist() == [True, False, False, False, False]
+
+
+def test_few_negatives_are_not_dropped_because_they_are_few() -> None:
+    """50 positives and 3 negatives of one kind: the third nearest positive is nearer by number alone."""
+    kind = torch.randn(53, 4, generator=torch.Generator().manual_seed(0))
+    assert (support_ratio(kind[:3], kind[3:]) <= 1).all()
+
+
+# In the prototype pass
+
+
+def expected_trimmed(shown: list[Image], config: FPRConfig) -> tuple[list[list[int]], list[list[float]]]:
+    """Source numbers of the trimmed negatives of each class and what distances to them count, by the loops."""
+    classes = len(shown[0].labels)
+    ranked = config.negatives * config.refill
+    bank = reference.collect(
+        shown, theta=config.theta, positive_theta=config.positive_theta, tagged_theta=config.tagged_theta, epsilon=0.0, count=config.prototypes,
+        singleton="keep", restarts=config.kmeans_restarts, order=cases.row_order(classes), superclasses=None,
+        negatives=ranked,
+    )  # fmt: skip
+    numbers, factors = [], []
+    for c in range(classes):
+        own = [
+            [float(v) for v in reference.region(image.features, pixels)]
+            for image in shown
+            if image.labels[c] == 1 and (pixels := reference.activated(image.maps[c], config.positive_theta, 0.0))
+        ]
+        ratios = ratio_by_loops(bank.negative[c], own)
+        shares = likeness_by_loops(bank.negative[c], own, bank.positive[c])
+        kept = []
+        for number, ratio, share in zip(bank.negative_source[c], ratios, shares, strict=True):
+            assume(abs(ratio - 1) > CLOSE)
+            unlike = config.likeness_trim == 0 or share < config.likeness_trim
+            if unlike and (config.support != "drop" or ratio <= 1):
+                kept.append((number, max(1.0, ratio) if config.support == "weigh" else 1.0))
+        numbers.append([number for number, _ in kept[: config.negatives]])
+        factors.append([factor for _, factor in kept[: config.negatives]])
+    return numbers, factors
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10**6), count=st.integers(1, 25), prototypes=st.integers(1, 3), negatives=st.integers(1, 4),
+    refill=st.integers(1, 4), likeness_trim=st.sampled_from([0.0, 0.33, 0.77]),
+    support=st.sampled_from(["off", "drop", "weigh"]),
+)  # fmt: skip
+def test_the_prototype_pass_equals_the_loops(
+    seed: int, count: int, prototypes: int, negatives: int, refill: int, likeness_trim: float, support: str
+) -> None:
+    shown = cases.images(seed, count)
+    config = FPRConfig(
+        prototypes=prototypes, negatives=negatives, refill=refill, likeness_trim=likeness_trim,
+        support=support,  # type: ignore[arg-type]
+    )  # fmt: skip
+    # With a positive that is a prototype itself, which of two equal distances is larger hangs on the last bit.
+    assume(likeness_trim == 0 or all(sum(int(i.labels[c]) for i in shown) > 2 * prototypes for c in range(3)))
+    numbers, factors = expected_trimmed(shown, config)
+    found = cases.collected(shown, config)
+    valid = found.trimmed_valid
+    assert [found.trimmed_source[c, valid[c]].tolist() for c in range(len(numbers))] == numbers
+    if support == "weigh":
+        assert found.trimmed_factor is not None
+        for c, expected in enumerate(factors):
+            assert found.trimmed_factor[c, valid[c]].tolist() == pytest.approx(expected, rel=1e-3)
+    else:
+        assert found.trimmed_factor is None
+
+
+def flat_image(value: float, tag: int, logit: float, number: int) -> Image:
+    """One pixel with the feature (value, 0), activated for the only class."""
+    features = torch.tensor([value, 0.0], dtype=torch.float64)[:, None, None]
+    one = torch.ones(1, 1, 1, dtype=torch.float64)
+    return Image(features, one, torch.tensor([logit], dtype=torch.float64), torch.tensor([tag]).double(), number)
+
+
+def trains() -> list[Image]:
+    """Trains look like 8 to 12, rails like 1 to 4. The surest negative, 10, is a train whose tag is missing."""
+    shown = [flat_image(8 + i, 1, 0, i) for i in range(5)]
+    shown.append(flat_image(10.2, 0, 9, 10))
+    return [*shown, *(flat_image(1 + i, 0, 8 - i, 11 + i) for i in range(4))]
+
+
+def sources(shown: list[Image], config: FPRConfig) -> list[int]:
+    found = cases.collected(shown, config)
+    return found.trimmed_source[0, found.trimmed_valid[0]].tolist()
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [
+        ({}, [10, 11, 12]), ({"support": "drop", "refill": 2}, [11, 12, 13]),
+        ({"support": "drop", "negatives": 5}, [11, 12, 13, 14]),
+        ({"support": "weigh"}, [10, 11, 12]), ({"likeness_trim": 0.5}, [11, 12]),
+        ({"likeness_trim": 0.5, "refill": 2}, [11, 12, 13]),
+    ],
+)  # fmt: skip
+def test_a_train_without_its_tag_is_left_out_and_rails_are_not(options: dict[str, object], kept: list[int]) -> None:
+    config = FPRConfig(**{"prototypes": 1, "negatives": 3, **options})  # type: ignore[arg-type]
+    assert sources(trains(), config) == kept
+
+
+def test_what_ranks_stays_as_it_was() -> None:
+    """The region contrast pushes away from negatives that are not trimmed."""
+    found = cases.collected(trains(), FPRConfig(prototypes=1, negatives=3, refill=2, support="drop"))
+    assert found.negative_source[0].tolist() == [10, 11, 12]
+    assert found.trimmed[0, found.trimmed_valid[0], 0].tolist() == [1, 2, 3], "rows fit their sources"
+
+
+@pytest.mark.parametrize("options", [{"support": "drop"}, {"support": "weigh"}, {"likeness_trim": 0.5}])
+def test_without_positives_nothing_is_dropped(options: dict[str, object]) -> None:
+    shown = [image for image in trains() if not image.labels[0]]
+    config = FPRConfig(prototypes=1, negatives=5, **options)  # type: ignore[arg-type]
+    assert sources(shown, config) == [10, 11, 12, 13, 14]
+
+
+def test_a_class_may_lose_every_negative_and_keeps_its_map() -> None:
+    shown = [flat_image(8 + i / 10, 1, 0, i) for i in range(5)]
+    shown += [flat_image(v, 0, 9, 10 + i) for i, v in enumerate((7, 10, 13))]
+    config = FPRConfig(prototypes=1, negatives=3, support="drop")
+    found = cases.collected(shown, config)
+    assert found.negative_valid.any() and found.without_negatives() == [0]
+    features, maps = torch.randn(1, 2, 3, 3).double(), torch.rand(1, 1, 3, 3).double()
+    for chosen in compared_pixels(features, maps, torch.ones(1, 1, dtype=torch.bool), found):
+        assert not chosen.any()
+
+
+# What a weight does to the pixels
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([0.8, 1.0]))
+def test_weighed_distances_equal_the_loops(seed: int, margin: float) -> None:
+    batch, lists = cases.batch(seed, 2), cases.bank(seed, [(2, 3, 3)] * 3)
+    factor = 1 + torch.rand(3, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    prototypes = replace(cases.padded(lists), trimmed_factor=factor)
+    features, maps, _, labels = (tensor.detach() for tensor in batch.outputs())
+    present = (labels > 0) & (maps.amax(dim=(2, 3)) > 0)
+    suppressed, lifted = compared_pixels(features, maps, present, prototypes, 0.1, margin)
+    for n, c, y, x in torch.cartesian_prod(*(torch.arange(size) for size in maps.shape)).tolist():
+        pixel = features[n, :, y, x].tolist()
+        to_positive = min(math.dist(pixel, row) for row in lists.positive[c])
+        to_negative = min(
+            float(factor[c, k]) * math.dist(pixel, row) for k, row in enumerate(lists.trimmed[c])
+        )
+        relative = float(maps[n, c, y, x] / maps[n, c].max())
+        asked = bool(present[n, c])
+        assert bool(suppressed[n, c, y, x]) == (asked and relative > 0.1 and to_negative < margin * to_positive)
+        assert bool(lifted[n, c, y, x]) == (asked and relative > 0 and to_positive < margin * to_negative)
+
+
+def test_a_weight_of_1_changes_nothing_and_a_large_one_is_as_good_as_gone() -> None:
+    batch, lists = cases.batch(3, 3), cases.bank(3, [(2, 2, 2)] * 3)
+    prototypes = cases.padded(lists)
+    features, maps, _, labels = (tensor.detach() for tensor in batch.outputs())
+    present = (labels > 0) & (maps.amax(dim=(2, 3)) > 0)
+    plain = compared_pixels(features, maps, present, prototypes)
+    one = compared_pixels(features, maps, present, replace(prototypes, trimmed_factor=torch.ones(3, 3).double()))
+    assert plain[0].any() and all(torch.equal(a, b) for a, b in zip(plain, one, strict=True))
+    first = torch.tensor([1e6, 1.0, 1.0]).double().expand(3, 3)
+    without = prototypes.trimmed_valid.clone()
+    without[:, 0] = False
+    weighed = compared_pixels(features, maps, present, replace(prototypes, trimmed_factor=first))
+    gone = compared_pixels(features, maps, present, replace(prototypes, trimmed_valid=without))
+    assert all(torch.equal(a, b) for a, b in zip(weighed, gone, strict=True))
+    assert not torch.equal(plain[0], gone[0])
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1])
+def test_a_share_outside_of_0_to_1_is_named(value: float) -> None:
+    with pytest.raises(InputError, match=f"fpr.likeness_trim is {value}; expected a share from 0"):
+        FPRConfig(likeness_trim=value)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6))
+def test_the_weight_counts_without_training_as_well(seed: int) -> None:
+    batch, lists = cases.batch(seed, 1), cases.bank(seed, [(2, 3, 3)] * 3)
+    factor = 1 + torch.rand(3, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    features, maps = batch.features.detach(), batch.maps().detach()
+    found = training_free_rectification(features, maps, replace(cases.padded(lists), trimmed_factor=factor), 4.0)
+    for c, y, x in torch.cartesian_prod(*(torch.arange(size) for size in maps.shape[1:])).tolist():
+        pixel = features[0, :, y, x].tolist()
+        to_positive = min(math.dist(pixel, row) for row in lists.positive[c])
+        to_negative = min(float(factor[c, k]) * math.dist(pixel, row) for k, row in enumerate(lists.trimmed[c]))
+        expected = max(0.0, float(maps[0, c, y, x])) / (1 + (to_positive / to_negative) ** 4)
+        assert float(found[0, c, y, x]) == pytest.approx(expected, rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.parametrize("support", ["drop", "weigh"])
+def test_weights_are_stored_with_the_prototypes(support: str, tmp_path: Path) -> None:
+    found = cases.collected(trains(), FPRConfig(prototypes=1, negatives=5, support=support))  # type: ignore[arg-type]
+    save_prototypes(tmp_path / "prototypes.safetensors", found)
+    again = load_prototypes(tmp_path / "prototypes.safetensors").trimmed_factor
+    if support == "drop":
+        assert again is None
+    else:
+        assert again is not None and found.trimmed_factor is not None
+        assert torch.equal(again, found.trimmed_factor)
+        assert again[0, 0] > 5 and (again[0, 1:] == 1).all(), "the train counts as five times farther, rails as they are"
