@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tag2mask.cli import main
@@ -44,8 +45,6 @@ def test_onnx_says_what_the_segmenter_says(run: Path, tmp_path: Path, capsys: py
     assert "largest difference from PyTorch in probability" in capsys.readouterr().out
     session = onnxruntime.InferenceSession(str(tmp_path / "deep" / "model.onnx"), providers=["CPUExecutionProvider"])
     network = Segmenter.load(run, device="cpu").network
-    import torch
-
     with torch.no_grad():
         for size in ((64, 64), (47, 90)):
             pixels = np.random.default_rng(0).random((1, 3, *size), dtype=np.float32)

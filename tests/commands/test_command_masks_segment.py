@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 
 from tag2mask.checkpoints import read_tensors
 from tag2mask.cli import main
@@ -83,16 +86,17 @@ def test_weights_are_a_function_of_the_seed(run: Path) -> None:
     for each in (run, other):
         assert segment(each, *SEGMENT) == 0
     assert weights(run) == weights(other)
+    networks = [load_segmenter(each / HOME, torch.device("cpu"))[0].state_dict() for each in (run, other)]
+    torch.manual_seed(0)
+    initial = build_segmenter(read_settings(run).segment, len(NAMES)).state_dict()
+    for name, tensor in networks[0].items():
+        assert torch.equal(tensor, networks[1][name]), "also stages that are frozen at random, which are not stored"
+        assert not name.startswith("frozen_stages") or torch.equal(tensor, initial[name])
     assert segment(other, *SEGMENT, "--segment.zoom", "1.5") == 0
     assert weights(run) != weights(other)
 
 
 def test_weights_of_a_file_are_named_by_their_hash(run: Path, tmp_path: Path) -> None:
-    import hashlib
-
-    import timm
-    from safetensors.torch import save_file
-
     torch.manual_seed(3)
     path = tmp_path / "mine.safetensors"
     save_file(timm.create_model("test_efficientnet").state_dict(), path)

@@ -1,14 +1,16 @@
-"""A folder of eleven small photos, a run trained on it in a moment, and settings with which every stage takes another."""
+"""A folder of eleven small photos, a run trained on it in a moment, and settings that make every stage as quick."""
 
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from tag2mask.cli import main
@@ -103,10 +105,8 @@ class Killed(BaseException):
 
 
 @contextmanager
-def killed_at(monkeypatch, count: int) -> Iterator[list[int]]:  # type: ignore[no-untyped-def]
-    """Raise ``Killed`` in place of the ``count``-th rename, by which every file appears; the list has the number so far."""
-    import os
-
+def killed_at(monkeypatch: pytest.MonkeyPatch, count: int) -> Iterator[list[int]]:
+    """Raise ``Killed`` in place of the ``count``-th rename, by which every file appears; gives the number so far."""
     calls, rename = [0], os.replace
 
     def counted(source: object, target: object) -> None:

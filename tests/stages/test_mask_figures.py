@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -125,9 +126,10 @@ def test_without_masks_there_is_nothing_to_score(copy: Path, capsys: pytest.Capt
         assert text.startswith("error: ") and text.count("\n") == 1
         return text
 
-    import shutil
-
     assert "method 'halo' is not in this run" in error("--methods", "halo")
+    for method in ("continued", "fpr"):
+        shutil.rmtree(copy / "seed0" / method / "segmenter")
+    assert evaluate(copy) == 0, "there are refined masks"
     for method in ("continued", "fpr"):
         shutil.rmtree(copy / "seed0" / method / "crf")
     assert f"{copy} has no refined masks; run `tag2mask refine {copy}` first" in error()

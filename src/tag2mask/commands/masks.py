@@ -139,21 +139,21 @@ def import_maps(arguments: list[str]) -> int:
         "plain .npy and .npz arrays, for the photos of a data set. They become the method `imported` of a run: refine, "
         "segment, predict and evaluate --stages then take --methods imported.",
     )
-    parser.add_argument("maps", type=str, help="Folder of <id>.npy or <id>.npz files.")
+    parser.add_argument("folder", type=str, help="Folder of <id>.npy or <id>.npz files.")
     parser.add_argument("--out", required=True, type=str, help="Folder of the run, new or not.")
     common(parser)
     add_run_settings(parser)
     parser.set_defaults({"methods": ()})
     values = parser.parse_args(with_lists(arguments))
-    config, folder = run_config(values), Path(values.out)
+    config, run = run_config(values), Path(values.out)
     from tag2mask.progress import Reporter
     from tag2mask.stages import pipeline
 
-    summary = pipeline.import_run(config, folder, Path(values.maps), Reporter(values.quiet))
-    print(f"{summary.maps} maps of {summary.images} images: {folder}")
+    summary = pipeline.import_run(config, run, Path(values.folder), Reporter(values.quiet))
+    print(f"{summary.maps} maps of {summary.images} images: {run}")
     if summary.untagged or summary.without_map:
         print(f"{summary.untagged} maps of classes without tag were left out; {summary.without_map} tags have no map")
-    print(f"Next: tag2mask refine {folder} --with crf --methods imported")
+    print(f"Next: tag2mask refine {run} --with crf --methods imported")
     return 0
 
 

@@ -44,13 +44,14 @@ class SegmentConfig:
     hsv_jitter: int = 0
     """Largest change of hue, saturation and value, of 255 levels each; 0 for none."""
 
-    loss: Literal["cross_entropy", "balanced"] = "cross_entropy"
-    """cross_entropy: mean over all labelled pixels. balanced: mean over foreground plus mean over background pixels."""
+    loss: Literal["cross_entropy", "balanced"] = "balanced"
+    """cross_entropy: mean over all labelled pixels. balanced: mean over foreground plus mean over background pixels;
+    without it a small network misses classes."""
     multi_scale_loss: bool = False
     """A loss on the logits at scales 1, 0.75 and 0.5 and on their maximum, summed; needs segment.freeze `none`."""
     optimiser: OptimiserConfig = field(
         default_factory=lambda: OptimiserConfig(
-            epochs=20, batch_size=8, learning_rate=1e-3, schedule="onecycle", clip_norm=0.0
+            epochs=10, batch_size=16, learning_rate=3e-3, schedule="onecycle", clip_norm=0.0
         )
     )
     """Training: learning_rate is the head's, backbone_rate the encoder's."""
@@ -120,7 +121,7 @@ SEGMENT_PRESETS = {
     ),
     "deeplab_v1": SegmentConfig(
         network="deeplab_v1", encoder="wresnet38", weights="wresnet38.pth", output_stride=8, freeze="none",
-        rates=(12,), batch_norm="trained", view="crop", size=448, hsv_jitter=10,
+        rates=(12,), batch_norm="trained", view="crop", size=448, hsv_jitter=10, loss="cross_entropy",
         optimiser=OptimiserConfig(
             kind="sgd", batch_size=10, learning_rate=1e-2, backbone_rate=1e-3, momentum=0.9, weight_decay=5e-4,
             clip_norm=0.0,

@@ -34,9 +34,9 @@ class MaskCounts:
         size = self.class_count + 2
         known = truth != IGNORE
         row, column = truth[known].astype(np.int64), mask[known].astype(np.int64)
-        column[column == IGNORE] = self.class_count + 1
-        if row.size and (row.max() > self.class_count or column.max() > self.class_count + 1):
+        if (row > self.class_count).any() or ((column > self.class_count) & (column != IGNORE)).any():
             raise InputError(f"the mask or the truth of image {index} has values above {self.class_count}.")
+        column[column == IGNORE] = self.class_count + 1
         counted = np.bincount(row * size + column, minlength=(self.class_count + 1) * size)
         self.table[index] = counted.reshape(self.class_count + 1, size)
 

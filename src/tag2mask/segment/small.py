@@ -31,6 +31,8 @@ class Decoder(nn.Module):
 
     def __init__(self, levels: list[Level], outputs: int) -> None:
         super().__init__()
+        # Levels of one backbone differ by orders of magnitude; a frozen one cannot learn to even that out.
+        self.norms = nn.ModuleList(nn.BatchNorm2d(level.channels, affine=False) for level in levels)
         channels = [3, 0, *(level.channels for level in levels)]
         self.decoder = SegformerDecoder(channels, encoder_depth=len(channels) - 1, segmentation_channels=CHANNELS)
         self.classifier = nn.Conv2d(CHANNELS, outputs, 1)
@@ -40,6 +42,7 @@ class Decoder(nn.Module):
         """Levels (N, D, h, w), the first at stride 4 -> logits (N, C + 1, h, w) at stride 4."""
         height, width = levels[0].shape[2:]
         missing = levels[0].new_empty(0, 0, height * STRIDE, width * STRIDE)  # no memory: its size alone is asked for
+        levels = [norm(level) for norm, level in zip(self.norms, levels, strict=True)]
         return self.classifier(self.decoder([missing, missing, *levels]))
 
 

@@ -58,7 +58,7 @@ def run_everything(config: RunConfig, run: Path, refiner: Refiner, report: Repor
     if scored:
         report.say(f"4/{parts} figures, as there are masks to compare with")
         pipeline.evaluate_run(run, (), "", report)
-        print(markdown(pipeline.evaluate_stages(run, method, "", report)))
+        print(markdown(pipeline.evaluate_stages(run, (), "", report)))
     report.say(f"{parts}/{parts} report")
     pipeline.prepare_report(run, report)
     page = f"Report: {write_report(run)}" if scored else ""

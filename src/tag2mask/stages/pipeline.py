@@ -158,8 +158,9 @@ def evaluate_stages(run: Path, methods: tuple[str, ...], split: str, report: Rep
     config = read_settings(run)
     device = set_up_torch(config.threads, config.device)
     first = config.seeds[0]
-    refined = (m for m in ("cam", *config.methods) if (method_folder(run, first, m) / "crf").is_dir())
-    chosen = methods or tuple(refined)
+    homes = {method: method_folder(run, first, method) for method in ("cam", *config.methods, IMPORTED)}
+    later = (m for m, home in homes.items() if (home / "crf").is_dir() or (home / "segmenter").is_dir())
+    chosen = methods or tuple(later)
     if not chosen:
         raise InputError(f"{run} has no refined masks; run `tag2mask refine {run}` first.")
     results: dict[int, dict[str, dict[str, MaskCounts]]] = {}

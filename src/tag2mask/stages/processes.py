@@ -32,7 +32,7 @@ def over_images(
     Raises:
         Whatever ``work`` raises first; jobs that have begun are finished before.
     """
-    workers = min(processes or len(os.sched_getaffinity(0)), count // JOBS_FOR_A_PROCESS)
+    workers = min(processes or available_cores(), count // JOBS_FOR_A_PROCESS)
     total = done + count
     if workers <= 1:
         for number, job in enumerate(jobs, 1):
@@ -57,6 +57,13 @@ def over_images(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def available_cores() -> int:
+    """The cores that this process may use, where the system tells; else all of the machine."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def one_thread() -> None:

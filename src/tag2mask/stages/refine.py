@@ -85,7 +85,7 @@ def refine(
     if refiner == "seed":
         return seed_masks(config, setup, run, method, report)
     if refiner == "crf":
-        return crf_masks(config, setup, run, method, report)
+        return crf_masks(config, setup, run, method, report, setup is training)
     return walked_masks(config, setup, training, run, method, refiner, report)
 
 
@@ -101,15 +101,20 @@ def seed_masks(config: RunConfig, setup: SeedSetup, run: Path, method: str, repo
     return Refinement(setup.seed, method, "seed", folder, share(level))
 
 
-def crf_masks(config: RunConfig, setup: SeedSetup, run: Path, method: str, report: Reporter) -> Refinement:
-    """The maps at their threshold through a dense CRF, and beside them what is certain at a higher and a lower one."""
+def crf_masks(
+    config: RunConfig, setup: SeedSetup, run: Path, method: str, report: Reporter, certain_too: bool
+) -> Refinement:
+    """The maps at their threshold through a dense CRF, and beside them what is certain at a higher and a lower one.
+
+    ``certain_too``: where IRN or PSA may learn from it.
+    """
     refine = config.refine
     maps, folder = maps_of(config, setup, run, method, report), output(run, setup, method, "crf")
     certain, facts = certain_folder(folder), facts_of(folder)
     renew(facts, settings_of(refine, "crf"), [folder, certain], report)
     level = seed_level(refine, setup, maps, facts, report)
     with report.task(f"seed {setup.seed}: CRF of {method}") as step:
-        write_refined_masks(setup.images, maps, folder, level, refine, step, certain)
+        write_refined_masks(setup.images, maps, folder, level, refine, step, certain if certain_too else None)
     return Refinement(setup.seed, method, "crf", folder, share(level))
 
 
@@ -119,7 +124,7 @@ def walked_masks(
     """IRN or PSA: learn on the training split, walk, threshold, and a CRF if the settings say so."""
     refine, maps = config.refine, maps_of(config, setup, run, method, report)
     home, folder = method_folder(run, setup.seed, method) / walker, output(run, setup, method, walker)
-    learnt = crf_masks(config, training, run, method, report)
+    learnt = crf_masks(config, training, run, method, report, certain_too=True)
     renew(home / "training.json", settings_of(refine, walker), [home], report)
     inputs = open_levels(config, training, run, report)
     certain = certain_folder(learnt.folder)

@@ -68,7 +68,7 @@ def train_segmenter(
     network = build_segmenter(config.segment, len(setup.images.classes)).to(setup.device)
     report.say(f"segmenter {config.segment.network}: initial weights {network.initial_weights}")
     known = read_json(facts, "description of the segmenter")
-    known.update(initial_weights=network.initial_weights, classes=list(setup.images.classes.names))
+    known.update(initial_weights=network.initial_weights, classes=list(setup.images.classes.names), seed=setup.seed)
     pseudo = open_pseudo_masks(masks.folder, setup.images.ids, len(setup.images.classes))
     views = training_views(config.segment)
     encoder = HostConfig(
@@ -110,7 +110,9 @@ def load_segmenter(folder: Path, device: torch.device) -> tuple[SegmentationNetw
     if "classes" not in facts:
         raise InputError(f"{folder} holds a segmenter whose training did not begin; run `tag2mask segment` again.")
     config = build(SegmentConfig, facts["settings"]["segment"], str(folder / "segmenter.json"), "segment.")
-    network = build_segmenter(config, len(facts["classes"])).to(device)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(facts.get("seed", 0))  # frozen stages are not stored, and may be random
+        network = build_segmenter(config, len(facts["classes"])).to(device)
     load_weights(folder / "weights.safetensors", network)
     return network.eval(), facts
 

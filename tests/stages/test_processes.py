@@ -1,0 +1,88 @@
+"""The same work in several processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tag2mask.config import CRF_PRESETS, DataConfig
+from tag2mask.data import open_images
+from tag2mask.errors import InputError
+from tag2mask.maps.store import save_maps
+from tag2mask.stages.mask_work import MaskJob, write_job_masks
+from tag2mask.stages.processes import JOBS_FOR_A_PROCESS, over_images
+from tests.stages.photos import contents, write_photos
+
+JOBS = 2 * JOBS_FOR_A_PROCESS
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> list[MaskJob]:
+    """CRFs on the eight photos in turn, each time with other maps."""
+    root = write_photos(tmp_path / "photos")
+    images = open_images(DataConfig(kind="folder", root=str(root)))
+    random, result = np.random.default_rng(0), []
+    for number in range(JOBS):
+        index = number % len(images)
+        width, height = images.image(index).size
+        maps = random.integers(0, 256, (2, height, width), dtype=np.uint8)
+        path = tmp_path / "maps" / f"{number}.npz"
+        save_maps(path, np.array([0, 2]), maps, np.ones(3))
+        mask = Path(f"{number}.png")
+        result.append(MaskJob(index, images.reader, path, (60, 90, 30), mask, None, CRF_PRESETS["irn"]))
+    return result
+
+
+def placed(jobs: list[MaskJob], folder: Path) -> list[MaskJob]:
+    return [replace(job, mask=folder / job.mask, certain=folder / "certain" / job.mask) for job in jobs]
+
+
+class Steps:
+    """What a progress bar is told."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, int]] = []
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        self.seen.append((done, total))
+
+
+def test_two_processes_write_what_one_writes(jobs: list[MaskJob], tmp_path: Path) -> None:
+    for processes, name in ((1, "one"), (2, "two")):
+        steps = Steps()
+        over_images(write_job_masks, placed(jobs, tmp_path / name), JOBS, processes, steps, done=3)
+        assert steps.seen == [(number + 4, JOBS + 3) for number in range(JOBS)]
+    one = contents(tmp_path / "one")
+    assert len(one) == 2 * JOBS and one == contents(tmp_path / "two")
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_the_error_of_a_worker_is_told(jobs: list[MaskJob], tmp_path: Path, processes: int) -> None:
+    """A photo that is no picture; its message is the same wherever it was found, and what was done stays whole."""
+    (tmp_path / "photos/images/p1.png").write_text("no picture")
+    with pytest.raises(InputError, match="p1.png: this is not a picture"):
+        over_images(write_job_masks, placed(jobs, tmp_path / "out"), JOBS, processes, Steps())
+    assert (tmp_path / "out" / "0.png").is_file() and not list((tmp_path / "out").rglob("*.tmp"))
+
+
+def pid_of(path: Path) -> None:
+    path.write_text(f"{os.getpid()} {os.environ.get('OMP_NUM_THREADS')}")
+
+
+def test_few_jobs_stay_in_this_process(tmp_path: Path) -> None:
+    """A new process is dearer than they are; so are they with one process."""
+    for count, processes in ((JOBS - 1, 8), (3, 0), (JOBS, 1)):
+        over_images(pid_of, [tmp_path / str(n) for n in range(count)], count, processes, Steps())
+        assert {(tmp_path / str(n)).read_text().split()[0] for n in range(count)} == {str(os.getpid())}
+    over_images(pid_of, iter([]), 0, 2, Steps())
+
+
+def test_what_a_worker_imports_is_light() -> None:
+    script = "import sys, tag2mask.stages.mask_work, tag2mask.stages.processes; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], timeout=100, check=False).returncode == 0
