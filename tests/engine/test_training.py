@@ -144,7 +144,8 @@ def test_prototypes_survive_the_disk(images: TaggedImages, tmp_path: Path) -> No
     save_prototypes(tmp_path / "p.safetensors", prototypes)
     loaded = load_prototypes(tmp_path / "p.safetensors")
     for name, value in vars(prototypes).items():
-        assert torch.equal(getattr(loaded, name), value) if isinstance(value, torch.Tensor) else loaded.spread == value
+        again = getattr(loaded, name)
+        assert torch.equal(again, value) if isinstance(value, torch.Tensor) else again == value
 
 
 def side_host(images: TaggedImages) -> CamHost:
