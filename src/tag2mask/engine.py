@@ -218,7 +218,7 @@ def optimise(
 def fit_labelled(
     module: nn.Module, inputs: LabelledInputs, losses: Callable[[list[Tensor], Tensor], Any],
     groups: Sequence[tuple[float, float, list[nn.Parameter]]], config: OptimiserConfig, seed: int, folder: Path,
-    step: Step, resume: bool, accumulate: int = 1,
+    step: Step, resume: bool, accumulate: int = 1, finish: Callable[[], None] | None = None,
 ) -> None:  # fmt: skip
     """Train a module in place against labels of pixels: a refiner against confident seeds, a segmenter against masks.
 
@@ -229,6 +229,7 @@ def fit_labelled(
         groups: (learning rate, weight decay, parameters).
         folder, step, resume: as in ``fit``.
         accumulate: parts that a batch is cut into, whose gradients are added up, where it does not fit into memory.
+        finish: called after the last epoch, before the weights are written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     optimiser = new_optimiser(
@@ -248,6 +249,8 @@ def fit_labelled(
         line = optimise(loss_of, len(inputs), optimiser, everything, config, seed, epoch, step, accumulate)
         append_lines(metrics_path, [line])
         save_state(state_path, module, optimiser, epoch + 1)
+    if finish is not None:
+        finish()
     save_weights(folder / "weights.safetensors", module)
 
 

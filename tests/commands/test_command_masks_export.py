@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,27 @@ import torch
 from PIL import Image
 
 from tag2mask.cli import main
+from tag2mask.config import CooccurConfig, DataConfig
+from tag2mask.data import open_images
+from tag2mask.data.classes import VOC_NAMES
+from tag2mask.stages.export import photo_files
+from tag2mask.stages.network import data_of_seed
+from tag2mask.stages.pipeline import read_settings
 from tag2mask.stages.predict import Segmenter
-from tests.stages.photos import NAMES, NESTED, REFINE, SEGMENT, VAL, photos, png, times, train
+from tests.conftest import draw_photo
+from tests.stages.photos import (
+    NAMES,
+    NESTED,
+    REFINE,
+    SEGMENT,
+    VAL,
+    Killed,
+    killed_at,
+    photos,
+    png,
+    times,
+    train,
+)
 
 
 @pytest.fixture(scope="module")
@@ -89,17 +109,56 @@ def test_a_folder_for_mmsegmentation_of_another_split(run: Path, tmp_path: Path)
 def test_built_in_scenes_are_written_as_photos(tmp_path: Path, tiny: list[str], scenes: list[str]) -> None:
     pytest.importorskip("pycocotools")
     run = tmp_path / "run"
-    assert main(["train", "--out", str(run), *tiny, *scenes, "--methods", "continued"]) == 0
+    assert main(["train", "--out", str(run), *tiny, *scenes, "--methods", "continued", "--seeds", "[0,1]"]) == 0
     assert main(["refine", str(run), "--with", "seed", "--quiet"]) == 0
-    assert export(run, "coco", tmp_path / "masks.json", "--masks", "seed") == 0
-    content = json.loads((tmp_path / "masks.json").read_text())
-    assert len(content["images"]) == 14
-    for image in content["images"]:
-        with Image.open(run / "photos" / "train" / image["file_name"]) as photo:
-            assert photo.size == (image["width"], image["height"]) == (64, 64)
-    before = times(run / "photos")
+    data = read_settings(run).data
+    for seed in (0, 1):
+        assert export(run, "coco", tmp_path / "masks.json", "--masks", "seed", "--seed", str(seed)) == 0
+        content = json.loads((tmp_path / "masks.json").read_text())
+        assert len(content["images"]) == 14
+        images = open_images(data_of_seed(data, seed))
+        for number, image in enumerate(content["images"]):
+            with Image.open(run / f"seed{seed}" / "photos" / "train" / image["file_name"]) as photo:
+                assert photo.size == (image["width"], image["height"]) == (64, 64)
+                assert image["name"] == images.ids[number]
+                assert np.array_equal(np.asarray(photo), np.asarray(images.image(number))), "each seed has its scenes"
+    before = times(run / "seed0" / "photos")
     assert export(run, "mmseg", tmp_path / "mmseg", "--masks", "seed") == 0
-    assert times(run / "photos") == before
+    assert times(run / "seed0" / "photos") == before
+
+
+def test_scenes_that_a_kill_cut_off_are_written_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = open_images(DataConfig(cooccur=CooccurConfig(images=3, size=64)))
+    with killed_at(monkeypatch, 2), pytest.raises(Killed):
+        photo_files(images, tmp_path)
+    for path in tmp_path.glob("*.png"):
+        with Image.open(path) as photo:
+            photo.load()
+    paths = photo_files(images, tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted(paths)
+    for number, path in enumerate(paths):
+        assert np.array_equal(np.asarray(Image.open(path)), np.asarray(images.image(number)))
+
+
+def test_the_archive_of_a_test_set_without_tags(tmp_path: Path, tiny: list[str]) -> None:
+    root, run = tmp_path / "devkit", tmp_path / "run"
+    names = {"train": [f"t{number}" for number in range(6)], "test": ["x0", "x1", "x2"]}
+    for folder in ("ImageSets/Segmentation", "JPEGImages", "Annotations"):
+        (root / folder).mkdir(parents=True)
+    for split, ids in names.items():
+        (root / "ImageSets/Segmentation" / f"{split}.txt").write_text("\n".join(ids) + "\n")
+        for number, name in enumerate(ids):
+            draw_photo((40 + number, 50), [number % 3], number)[0].save(root / "JPEGImages" / f"{name}.jpg")
+    for number, name in enumerate(names["train"]):
+        (root / "Annotations" / f"{name}.xml").write_text(f"<a><object><name>{VOC_NAMES[number % 3]}</name></object></a>")
+    data = ["--data.kind", "voc", "--data.root", str(root)]
+    assert main(["train", "--out", str(run), *data, *tiny, "--methods", "continued"]) == 0
+    assert main(["segment", str(run), "--from", "seed", *SEGMENT, "--quiet"]) == 0
+    archive = tmp_path / "results.tgz"
+    assert export(run, "voc-archive", archive, "--masks", "segmenter:seed", "--split", "test") == 0
+    with tarfile.open(archive) as file:
+        assert [Path(name).stem for name in file.getnames()] == names["test"]
+    assert main(["export", str(run), "--to", "mmseg", "--masks", "seed", "--split", "test", "--out", str(archive)]) == 2
 
 
 def test_mistakes_are_one_clear_sentence(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,8 +168,10 @@ def test_mistakes_are_one_clear_sentence(run: Path, tmp_path: Path, capsys: pyte
     assert "run `tag2mask refine" in error(capsys, run, "--to", "mmseg", *out), "masks of irn, the default, are not there"
     assert "there is no refinement 'irnn'" in error(capsys, run, "--to", "mmseg", "--masks", "irnn", *out)
     assert "there is no refinement 'irnn'" in error(capsys, run, "--to", "onnx", "--masks", "segmenter:irnn", *out)
-    assert "there is no segmenter at" in error(capsys, run, "--to", "onnx", "--masks", "psa", *out)
-    assert "there is no segmenter at" in error(capsys, run, "--to", "mmseg", "--masks", "segmenter:psa", *out)
+    for kind, masks in (("onnx", "psa"), ("mmseg", "segmenter:psa")):
+        text = error(capsys, run, "--to", kind, "--masks", masks, *out)
+        assert "has no segmenter of fpr, seed 0 from the masks of psa" in text
+        assert text.endswith("choose one that is there: fpr from crf (seed0).\n")
     assert "method 'halo' is not in this run" in error(capsys, run, "--to", "coco", "--method", "halo", *out)
     assert "there is no settings.yaml in" in error(capsys, tmp_path / "gone", "--to", "coco", *out)
     assert not (tmp_path / "out").exists()

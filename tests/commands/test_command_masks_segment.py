@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,7 @@ def test_weights_are_a_function_of_the_seed(run: Path) -> None:
     for name, tensor in networks[0].items():
         assert torch.equal(tensor, networks[1][name]), "also stages that are frozen at random, which are not stored"
         assert not name.startswith("frozen_stages") or torch.equal(tensor, initial[name])
+    shutil.rmtree(other / HOME)
     assert segment(other, *SEGMENT, "--segment.zoom", "1.5") == 0
     assert weights(run) != weights(other)
 
@@ -138,25 +140,43 @@ def test_deeplab_v2_takes_a_step_by_its_own_recipe(run: Path, view: str) -> None
     assert any("trained_stages" in name for name in state) and not any("frozen_stages" in name for name in state)
 
 
-def test_changed_settings_train_anew_and_are_said(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_finished_segmenter_is_not_trained_over(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert segment(run, *SEGMENT) == 0
-    first, before = weights(run), times(run)
+    first, before, settings = weights(run), times(run), (run / "settings.yaml").read_text()
     capsys.readouterr()
-    assert segment(run, *SEGMENT, "--segment.optimiser.epochs", "3", quiet=False) == 0
-    assert "segmenter/crf: the settings have changed, so it is made anew" in capsys.readouterr().err
+    assert segment(run, *SEGMENT, "--segment.optimiser.epochs", "3") == 2
+    assert "trained with other settings or on other masks; delete that folder" in capsys.readouterr().err
+    assert weights(run) == first and (run / "settings.yaml").read_text() == settings
+    assert all(name.startswith("settings.yaml") for name in changed(before, run))
+    shutil.rmtree(run / HOME)
+    assert segment(run, *SEGMENT, "--segment.optimiser.epochs", "3") == 0
     assert len(losses(run)) == 3 and weights(run) != first
-    assert all(name.startswith((HOME, "settings.yaml")) for name in changed(before, run))
+
+
+def test_settings_of_prediction_leave_the_training_alone(run: Path) -> None:
+    assert segment(run, *SEGMENT) == 0
+    out = str(run / "mmseg")
+    assert main(["export", str(run), "--to", "mmseg", "--masks", "segmenter:crf", "--out", out, "--quiet"]) == 0
+    first = weights(run)
+    masks = list((run / HOME / "masks").rglob("*.png"))
+    assert masks
+    assert segment(run, *SEGMENT, "--segment.crf", "irn", "--segment.flip", "false") == 0
+    assert weights(run) == first and not list((run / HOME / "masks").rglob("*.png"))
+    network, _ = load_segmenter(run / HOME, torch.device("cpu"))
+    assert network.config.crf == "irn" and not network.config.flip
 
 
 @pytest.mark.parametrize("option", [("--refine.background", "0.25"), ("--refine.irn.beta", "2"), ("--refine.final_crf", "false")])
-def test_other_masks_train_it_anew(run: Path, capsys: pytest.CaptureFixture[str], option: tuple[str, str]) -> None:
+def test_other_masks_are_noticed(run: Path, capsys: pytest.CaptureFixture[str], option: tuple[str, str]) -> None:
     """Masks that were made with other settings are others, even where their threshold is the same."""
     assert main(["refine", str(run), "--with", "irn", "--quiet"]) == 0
     assert main(["segment", str(run), *SEGMENT, "--quiet"]) == 0
     assert main(["refine", str(run), "--with", "irn", *option, "--quiet"]) == 0
     capsys.readouterr()
-    assert main(["segment", str(run)]) == 0
-    assert "segmenter/irn: the settings have changed" in capsys.readouterr().err
+    assert main(["segment", str(run)]) == 2
+    assert "or on other masks; delete that folder" in capsys.readouterr().err
+    shutil.rmtree(run / "seed0/fpr/segmenter/irn")
+    assert main(["segment", str(run), "--quiet"]) == 0
     before = times(run)
     assert main(["segment", str(run), "--quiet"]) == 0
     assert not changed(before, run)

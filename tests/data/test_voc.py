@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -65,6 +66,18 @@ def test_own_names_from_a_list_of_classes(devkit: DataConfig) -> None:
     images = open_voc(devkit)
     assert images.classes.names == ("person", "dog", "train", "sled")
     assert images.classes.superclasses is None
+
+
+def test_photos_without_tags(devkit: DataConfig) -> None:
+    """As in VOC's test set: the tags that are there are not read, and none need be there."""
+    config = replace(devkit, labels="none", classes=("train", "dog"))
+    (Path(devkit.root) / "Annotations" / f"{IDS[0]}.xml").write_text("damaged")
+    assert open_voc(config).ids == IDS and not open_voc(config).labels.any()
+    shutil.rmtree(Path(devkit.root) / "Annotations")
+    images = open_voc(config)
+    assert images.classes.names == ("train", "dog") and images.labels.shape == (3, 2)
+    assert voc_names(config) == VOC_NAMES
+    assert "no labels: there is neither" in message(devkit)
 
 
 def test_where_labels_come_from_by_default(devkit: DataConfig) -> None:

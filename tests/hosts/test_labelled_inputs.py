@@ -114,6 +114,21 @@ def test_without_zoom_a_square_is_the_whole_label(images: TaggedImages) -> None:
     assert torch.equal(labels[0], whole) or torch.equal(labels[0], whole.flip(1))
 
 
+def test_squares_are_kept_up_to_a_bound(images: TaggedImages, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tag2mask.hosts.labelled.KEPT_BYTES", 2 * 72 * 72)
+    inputs, read = labelled(images, "square"), []
+
+    def read_label(index: int) -> np.ndarray:
+        read.append(index)
+        return label_of(index)
+
+    inputs.read_label = read_label
+    for epoch in range(3):
+        _, labels = inputs.training(np.arange(4), 3, epoch)
+        assert torch.equal(labels, labelled(images, "square").training(np.arange(4), 3, epoch)[1])
+    assert sorted(read) == [0, 1, 2, 2, 2, 3, 3, 3], "two squares fit, the others are read each time"
+
+
 def test_cached_features_have_the_labels_of_photos(images: TaggedImages, tmp_path: Path) -> None:
     """The cache holds frozen features of plain and mirrored photos; zoom acts on them with the same draws."""
     torch.manual_seed(0)

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from tag2mask.config.affinity import IRNConfig
 from tag2mask.errors import InputError
-from tag2mask.refine.irn import IRNet, edge_map, irn_loss, refine_maps
+from tag2mask.refine.irn import IRNet, edge_map, irn_loss, joined, refine_maps
 from tag2mask.refine.pairs import PairGeometry
 
 RESNET = ((64, 256, 512, 1024, 2048), (4, 4, 8, 16, 16))
@@ -65,6 +65,30 @@ def test_the_network_of_the_text_for_a_resnet50(size: tuple[int, int]) -> None:
     assert output.displacement is not None
     torch.testing.assert_close(output.edge, edge)
     torch.testing.assert_close(output.displacement, displacement)
+
+
+def test_levels_that_drop_the_last_odd_row() -> None:
+    """ConvNeXt's grids are rounded down: what is brought to the edge grid is then too small."""
+    channels, strides = (8, 16, 24), (4, 8, 16)
+    network = IRNet(channels, strides, IRNConfig(edge_channels=4, displacement_channels=16))
+    for height, width in ((92, 75), (63, 64), (61, 113)):
+        levels = [torch.randn(1, c, height // s, width // s) for c, s in zip(channels, strides, strict=True)]
+        output = network(levels)
+        assert output.edge.shape[2:] == output.displacement.shape[2:] == (height // 4, width // 4)
+        assert output.edge.isfinite().all()
+
+
+def test_parts_of_other_sizes_are_cut_or_stretched() -> None:
+    like = torch.zeros(1, 1, 5, 7)
+    rows = torch.arange(8.0)[None, None, :, None]
+    large, narrow = rows.expand(1, 1, 8, 8), rows[:, :, :5].expand(1, 1, 5, 4)
+    low = torch.tensor([0.0, 1.0])[None, None, :, None].expand(1, 1, 2, 7)
+    found = joined([large, narrow, low], like)
+    assert found.shape == (1, 3, 5, 7)
+    for part in found[0, :2]:
+        assert torch.equal(part, rows[0, 0, :5].expand(5, 7)), "columns may be stretched, rows stay where they are"
+    stretched = found[0, 2, :, 0].tolist()
+    assert stretched == sorted(stretched) and stretched[0] == 0 and stretched[2] == pytest.approx(0.5) and stretched[4] == 1
 
 
 def test_as_many_weights_as_the_text_says() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tag2mask.errors import InputError
-from tag2mask.segment.export import PACKAGES, export_onnx, largest_difference
+from tag2mask.segment.export import PACKAGES, export_onnx, largest_difference, metadata
 from tag2mask.segment.network import SegmentationNetwork
 
 Build = Callable[..., SegmentationNetwork]
@@ -46,6 +46,14 @@ def test_an_onnx_file_says_the_same_at_any_size(build: Build, tmp_path: Path, na
     assert json.loads(told["classes"]) == ["background", *NAMES]
     assert json.loads(told["mean"]) == list(network.mean) and json.loads(told["std"]) == list(network.std)
     assert told["initial_weights"] == "random" and told["producer"] == "tag2mask"
+
+
+def test_the_file_says_at_which_size_the_network_predicts(build: Build) -> None:
+    told = metadata(build("small", size=96, test_scales=(1.0, 0.5), flip=False), NAMES)
+    assert told["view"] == "square" and int(told["size"]) == 96
+    assert json.loads(told["test_scales"]) == [1.0, 0.5] and json.loads(told["flip"]) is False
+    told = metadata(build("deeplab_v2"), NAMES)
+    assert told["view"] == "crop" and all(isinstance(value, str) for value in told.values())
 
 
 @installed

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tag2mask.config.segment import SEGMENT_PRESETS, SegmentConfig
+from tag2mask.data.images import decode_image
 from tag2mask.data.views import to_tensor
+from tag2mask.errors import InputError
 from tag2mask.segment import predict
 from tag2mask.segment.network import Encoder, SegmentationNetwork
 from tag2mask.segment.predict import predict_labels, predict_probabilities
@@ -69,6 +72,25 @@ def test_one_look_is_the_network_itself(build: Build, name: str, size: tuple[int
     assert found.dtype == np.float32 and found.shape == (5, *size)
     np.testing.assert_allclose(found, plain(network, image), atol=2e-5)
     assert np.array_equal(predict_labels(network, Image.fromarray(image), config, CPU), found.argmax(axis=0))
+
+
+def test_pictures_are_read_as_files_are(build: Build, tmp_path: Path) -> None:
+    """A photo that a camera held upright, one of 16 bits and one with a transparent part, opened by the caller."""
+    network, pixels = build("small"), photo(64, 96)
+    config, exif = crop_config(network), Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    Image.fromarray(pixels).save(tmp_path / "turned.jpg", exif=exif)
+    Image.fromarray(pixels[:, :, 0].astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    seen = Image.fromarray(pixels).convert("RGBA")
+    seen.paste((0, 0, 0, 0), (0, 0, 50, 64))
+    seen.save(tmp_path / "transparent.png")
+    for name, size in (("turned.jpg", (96, 64)), ("deep.png", (64, 96)), ("transparent.png", (64, 96))):
+        expected = predict_labels(network, np.asarray(decode_image(tmp_path / name)), config, CPU)
+        with Image.open(tmp_path / name) as image:
+            found = predict_labels(network, image, config, CPU)
+        assert found.shape == size and np.array_equal(found, expected), name
+    with pytest.raises(InputError, match="the image: the picture has floating-point pixels"):
+        predict_labels(network, Image.new("F", (64, 64)), config, CPU)
 
 
 def test_tiles_of_a_network_that_sees_pixels_alone_are_the_whole(pointwise: SegmentationNetwork) -> None:

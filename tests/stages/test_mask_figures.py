@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from tag2mask.cli import main
+from tag2mask.config import RefineConfig
 from tag2mask.data.pseudo_masks import write_mask
 from tag2mask.score import MaskCounts
 from tag2mask.stages.mask_figures import markdown, summarise_stages
@@ -147,7 +148,7 @@ def test_a_figure_that_no_seed_knows_is_a_dash() -> None:
     """Not a number is not JSON; a set whose truth is all 255 has no mIoU."""
     counts = MaskCounts(2, 1)
     counts.add(0, np.ones((2, 2), np.uint8), np.full((2, 2), 255, np.uint8))
-    summary = summarise_stages({0: {"cam": {"seed": counts}}}, "train")
+    summary = summarise_stages({0: {"cam": {"seed": counts}}}, "train", RefineConfig())
     assert summary["stages"]["cam"]["seed"]["miou"]["mean"] is None and summary["images"] == 0
     json.dumps(summary, allow_nan=False)
     assert "| cam | – |" in markdown(summary)

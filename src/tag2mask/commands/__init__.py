@@ -38,12 +38,12 @@ def common(parser: Any) -> None:
     parser.add_argument("--quiet", action="store_true", help="Print results and warnings alone.")
 
 
-def run_parser(name: str, usage: str, description: str) -> Any:
+def run_parser(name: str, usage: str, description: str, methods: str = "all") -> Any:
     """A parser for the commands that work on a run folder."""
     parser = new_parser(name, usage, description)
     parser.add_argument("run", type=str, help="Folder of a run, the --out of `tag2mask train`.")
     parser.add_argument(
-        "--methods", default="", type=str, help="Some methods alone, such as cam,fpr; default: all."
+        "--methods", default="", type=str, help=f"Some methods alone, such as cam,fpr; default: {methods}."
     )
     parser.add_argument(
         "--split", default="", type=str, help="Another split than the one trained on, such as val."

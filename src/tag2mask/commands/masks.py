@@ -46,6 +46,7 @@ def refine(arguments: list[str]) -> int:
         "Refine localization maps into pseudo masks (palette PNGs, VOC colours): by a dense CRF, or by a random walk "
         "that IRN or PSA has learnt from what the CRF is sure of. Missing maps are made first; what is there is kept, "
         "unless its settings have changed.",
+        methods="fpr",
     )
     parser.add_argument("--with", dest="refiner", default="irn", type=str, help="irn, psa, crf, or seed for none.")
     values, config = with_settings_of(parser, arguments, "refine", {})
@@ -164,7 +165,8 @@ def export(arguments: list[str]) -> int:
         "export",
         "tag2mask export RUN --to onnx|coco|mmseg|voc-archive --out PATH [--masks irn] [--method fpr] [--split val]",
         "Write the segmenter of a run as ONNX (checked against PyTorch on photos of the run), or its masks as COCO "
-        "JSON, as a folder for mmsegmentation, or as the archive of the VOC test server.",
+        "JSON, as a folder for mmsegmentation, or as the archive of the VOC test server. The ONNX file takes any size, "
+        "but a network trained on squares (`view` in its metadata) wants the photo resized to `size` x `size` pixels.",
     )
     parser.add_argument("run", type=str, help="Folder of a run.")
     parser.add_argument("--to", required=True, type=str, help="onnx, coco, mmseg or voc-archive.")

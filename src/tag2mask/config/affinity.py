@@ -29,7 +29,8 @@ class IRNConfig:
     power: float = 1.0
     """Power of the maps before the walk; 1.5 in the release of FPR."""
     background: float = 0.25
-    """A pixel is background where no class reaches this share of the highest value of the image; 0.2 in FPR's."""
+    """Instances alone: a pixel is background where no class reaches this share of the highest value of the image. For
+    masks of classes it is refine.walk_threshold."""
     centroid_steps: int = 300
     """Instances alone: steps in which each pixel follows the displacements to its centre."""
     centre_radius: float = 2.5

@@ -50,7 +50,8 @@ class DataConfig:
     split: str = "train"
     """folder: keep rows whose `split` column says this (`all` keeps every row). voc: name of the list file."""
     labels: str = ""
-    """Tags. folder: CSV file, default `labels.csv`. voc: `Annotations` (XML boxes, the default), or a JSON file."""
+    """Tags. folder: CSV file, default `labels.csv`. voc: `Annotations` (XML boxes, the default), a JSON file, or `none`
+    for photos without any, such as VOC's test set, which a segmenter can predict."""
     classes: tuple[str, ...] = ()
     """Keep these classes alone, in this order; the others get no tag and their pixels are ignored in evaluation."""
     superclasses: str = ""

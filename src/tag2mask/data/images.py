@@ -79,14 +79,20 @@ def image_paths(images: TaggedImages) -> tuple[Path, ...] | None:
 
 
 def decode_image(path: Path) -> Image.Image:
-    """A picture file as upright RGB, 8 bit.
-
-    The EXIF rotation is applied. 16 bit grey is scaled by its value range (65535 becomes 255). Whatever is transparent
-    lies over white. Raises ``InputError`` that names the file when it is missing, empty, damaged or cut off.
-    """
+    """A picture file as ``upright_rgb``. Raises ``InputError`` that names it when it is missing, empty, damaged or cut
+    off."""
     with opened(path) as image:
         image.load()
-        return _to_rgb(_upright(image), path)
+        return upright_rgb(image, path)
+
+
+def upright_rgb(image: Image.Image, where: str | Path) -> Image.Image:
+    """A picture as upright RGB, 8 bit.
+
+    The EXIF rotation is applied. 16 bit grey is scaled by its value range (65535 becomes 255). Whatever is transparent
+    lies over white. Raises ``InputError`` that names ``where`` when its pixels have more than 16 bits, or fractions.
+    """
+    return _to_rgb(_upright(image), where)
 
 
 def verify_header(path: Path) -> None:
@@ -141,15 +147,15 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if orientation == 1 else ImageOps.exif_transpose(image)
 
 
-def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
+def _to_rgb(image: Image.Image, where: str | Path) -> Image.Image:
     if image.mode.startswith("I"):
         values = np.asarray(image).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:
-            raise fault(path, "the picture has more than 16 bits a pixel", "save it with 8 or 16 bits")
+            raise fault(where, "the picture has more than 16 bits a pixel", "save it with 8 or 16 bits")
         return Image.fromarray(np.rint(values / 257).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         raise fault(
-            path, "the picture has floating-point pixels of unknown range", "save it with 8 or 16 bits"
+            where, "the picture has floating-point pixels of unknown range", "save it with 8 or 16 bits"
         )
     if image.has_transparency_data:
         image = image.convert("RGBA")

@@ -4,6 +4,8 @@ ImageSets/Segmentation/<split>.txt      one image id a line
 JPEGImages/<id>.jpg                     or .jpeg, .png
 Annotations/<id>.xml                    the classes of its boxes, difficult ones included, are the tags; or else
 labels.json                             {"classes": [name, ...], "labels": {id: [name, ...]}}
+
+With ``data.labels none`` no image has a tag, and the two are not looked at.
 """
 
 from __future__ import annotations
@@ -44,7 +46,10 @@ def read_voc(config: DataConfig) -> Source:
         )
         raise fault(list_file, "there is no such list file", todo)
     label_file = _label_file(config)
-    tags = _tags_of_boxes(label_file) if label_file.is_dir() else _tags_of_json(label_file)
+    if label_file is None:
+        tags: Tags = _no_tags
+    else:
+        tags = _tags_of_boxes(label_file) if label_file.is_dir() else _tags_of_json(label_file)
     return Source(voc_names(config), list(_rows(list_file, tags)), str(list_file))
 
 
@@ -52,7 +57,7 @@ def voc_names(config: DataConfig) -> tuple[str, ...]:
     """Every class of the data in the order of the mask values: from the labels' JSON file if it says, else from
     ``classes.txt`` if there, else the 20 of VOC."""
     label_file = _label_file(config)
-    if not label_file.is_dir():
+    if label_file is not None and not label_file.is_dir():
         names = _read_json(label_file).get("classes")
         if names is not None:
             return _json_names(names, label_file)
@@ -60,8 +65,10 @@ def voc_names(config: DataConfig) -> tuple[str, ...]:
     return read_classes(class_file) if class_file.exists() else VOC_NAMES
 
 
-def _label_file(config: DataConfig) -> Path:
+def _label_file(config: DataConfig) -> Path | None:
     root = Path(config.root)
+    if config.labels == "none":
+        return None
     if config.labels:
         if not (root / config.labels).exists():
             raise fault(root / config.labels, "data.labels names nothing that is there", "correct it")
@@ -87,6 +94,10 @@ def _rows(list_file: Path, tags: Tags) -> Iterator[Row | Finding]:
             continue
         files = tuple(f"JPEGImages/{image_id}{suffix}" for suffix in (".jpg", ".jpeg", ".png"))
         yield Row(where, image_id, files, names, names_where)
+
+
+def _no_tags(image_id: str, where: str) -> tuple[tuple[str, ...], str]:
+    return (), where
 
 
 def _tags_of_boxes(folder: Path) -> Tags:

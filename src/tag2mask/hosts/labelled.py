@@ -12,6 +12,9 @@ from torch import Tensor
 from tag2mask.data.views import mirrored_draws, random_crop_of_both, zoomed_labels
 from tag2mask.hosts.inputs import PhotoInputs
 
+KEPT_BYTES = 1 << 28
+"""What the kept squares may take: with cached features a step is short, and reading large masks would be most of it."""
+
 
 class LabelledInputs:
     """What a trained half reads, and the labels of the same pixels.
@@ -55,9 +58,12 @@ class LabelledInputs:
         return levels, zoomed_labels(labels, views.zoom, seed, epoch, indices)
 
     def _square(self, index: int) -> Tensor:
-        """A label as a square of the views' size, nearest; kept, as it is small."""
-        if index not in self._squares:
-            size = self.inputs.views.size
-            picture = Image.fromarray(self.read_label(index)).resize((size, size), Image.Resampling.NEAREST)
-            self._squares[index] = torch.from_numpy(np.array(picture))  # (S, S)
-        return self._squares[index]
+        """A label as a square of the views' size, nearest; the first ones are kept."""
+        if index in self._squares:
+            return self._squares[index]
+        size = self.inputs.views.size
+        picture = Image.fromarray(self.read_label(index)).resize((size, size), Image.Resampling.NEAREST)
+        square = torch.from_numpy(np.array(picture))  # (S, S)
+        if (len(self._squares) + 1) * square.nbytes <= KEPT_BYTES:
+            self._squares[index] = square
+        return square

@@ -57,9 +57,18 @@ class Projection(nn.Module):
 
 
 def joined(parts: Sequence[Tensor], like: Tensor) -> Tensor:
-    """Parts of one grid, cut to the size of ``like`` (up-sampled ones may be some pixels larger), by channel."""
-    height, width = like.shape[2:]
-    return torch.cat([part[:, :, :height, :width] for part in parts], dim=1)
+    """Parts of one grid at the size of ``like``, by channel.
+
+    Up-sampled ones may be some pixels larger, which are cut off, or smaller, where a backbone drops the last odd row or
+    column of a level; these are stretched.
+    """
+    size = like.shape[2:]
+    cut = (part[:, :, : size[0], : size[1]] for part in parts)
+    same = [
+        part if part.shape[2:] == size else functional.interpolate(part, size, mode="bilinear", align_corners=False)
+        for part in cut
+    ]
+    return torch.cat(same, dim=1)
 
 
 class IRNet(nn.Module):

@@ -76,7 +76,10 @@ def export_onnx(network: SegmentationNetwork, path: Path, class_names: Sequence[
 
     Input ``images``: (N, 3, H, W) float32, RGB in [0, 1]; the normalisation is in the graph. Output ``logits``:
     (N, C + 1, H, W) float32, 0 is the background. The file's metadata hold ``classes`` (a JSON list that begins with
-    "background"), ``mean`` and ``std`` (JSON lists), ``stride``, ``initial_weights`` and ``producer``.
+    "background"), ``mean`` and ``std`` (JSON lists), ``stride``, ``initial_weights`` and ``producer``, and how the
+    network was trained and predicts: ``view``, ``size``, ``test_scales`` (a JSON list), ``flip`` (true or false). With
+    ``view`` square it has seen photos resized to ``size`` x ``size`` pixels whatever their shape: resize to that times
+    a test scale, and the logits back to the photo. With crop photos keep their shape.
 
     Raises:
         InputError: onnx, onnxscript or onnxruntime are not installed; not as many names as classes.
@@ -164,12 +167,17 @@ def with_fixed_padding(network: SegmentationNetwork) -> SegmentationNetwork:
 
 
 def metadata(network: SegmentationNetwork, class_names: Sequence[str]) -> dict[str, str]:
-    """What the file says about itself."""
+    """What the file says about itself: names, numbers, and at which size a photo should come in."""
+    config = network.config
     return {
         "classes": json.dumps(["background", *class_names]),
         "mean": json.dumps(list(network.mean)),
         "std": json.dumps(list(network.std)),
         "stride": str(network.stride),
+        "view": config.view,
+        "size": str(config.size),
+        "test_scales": json.dumps(list(config.test_scales)),
+        "flip": json.dumps(config.flip),
         "initial_weights": network.initial_weights,
         "producer": "tag2mask",
     }

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from tag2mask.config.crf import CRF_PRESETS
 from tag2mask.config.segment import SegmentConfig
+from tag2mask.data.images import upright_rgb
 from tag2mask.data.views import rescaled
 from tag2mask.segment.network import SegmentationNetwork
 from tag2mask.segment.tiles import Pixels, tiled_logits
@@ -44,7 +45,7 @@ def predict_probabilities(
 
     Args:
         network: on ``device``; it is put into evaluation mode.
-        image: RGB picture, or (H, W, 3) uint8.
+        image: picture, which is turned upright (EXIF) and made RGB as files are; or (H, W, 3) uint8, RGB.
         config: ``view``, ``size``, ``test_scales``, ``flip``, ``tile``, ``overlap``, ``crf``. With ``square`` views the
             photo is squared as in training; with ``crop`` it keeps its shape and is cut into tiles where it is large.
 
@@ -77,9 +78,9 @@ def predict_labels(
 
 
 def rgb(image: Image.Image | Pixels) -> Image.Image:
-    """The picture, three channels."""
+    """The picture, upright and in three channels of 8 bits, as files are read."""
     if isinstance(image, Image.Image):
-        return image.convert("RGB")
+        return upright_rgb(image, "the image")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"the image is {image.dtype} of shape {image.shape}; expected (H, W, 3) uint8")
     return Image.fromarray(image)

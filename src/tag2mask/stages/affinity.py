@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -13,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tag2mask.checkpoints import load_weights, save_weights
+from tag2mask.checkpoints import load_weights
 from tag2mask.config import CRF_PRESETS, IRNConfig, OptimiserConfig, PSAConfig, RunConfig
 from tag2mask.data.pseudo_masks import UNSURE, PseudoMasks, write_mask
 from tag2mask.engine import fit_labelled
@@ -24,17 +25,19 @@ from tag2mask.hosts.levels import LevelsHost
 from tag2mask.maps.store import load_maps, quantised, save_maps
 from tag2mask.progress import Reporter, Step
 from tag2mask.refine.crf import DenseCRF, soft_energies
-from tag2mask.refine.irn import IRNet, edge_map, irn_loss, refine_maps
+from tag2mask.refine.irn import IRNet, IRNOutput, edge_map, irn_loss, refine_maps
 from tag2mask.refine.pairs import PairGeometry
 from tag2mask.refine.psa import AffinityNet, affinity_labels, psa_loss, refine_scores, with_background
 from tag2mask.stages.inputs import open_inputs
 from tag2mask.stages.localize import map_path
+from tag2mask.stages.mask_work import nearest, reduced
 from tag2mask.stages.network import SeedSetup
 from tag2mask.stages.processes import over_images
 
 Walker = Literal["irn", "psa"]
 BACKGROUND_LEVEL = 128
-"""PSA's background walks along; a map is stored as its share of class and background, which wins from one half on."""
+"""PSA's background walks along; a map is stored as its share of the best class and the background at the pixel, which
+the class wins from one half on."""
 
 
 class Total(NamedTuple):
@@ -83,12 +86,15 @@ class AffinityStage(nn.Module):
         """Labels (N, S, S) uint8 of the photo, 255 unsure -> what is minimised."""
         output = self(levels)
         grid = output.edge if self.kind == "irn" else output
-        offset = self.stride // 2
-        small = labels[:, offset :: self.stride, offset :: self.stride]  # (N, h, w), each cell by its centre
-        small = small[:, : grid.shape[2], : grid.shape[3]]
+        rows, columns = (
+            (torch.arange(count, device=labels.device) * self.stride + self.stride // 2).clamp(max=side - 1)
+            for count, side in zip(grid.shape[2:], labels.shape[1:], strict=True)
+        )
+        small = labels[:, rows[:, None], columns]  # (N, h, w): each cell by its centre, the last ones may lie outside
         with torch.autocast(grid.device.type, enabled=False):
             if self.kind == "irn":
-                return Total(irn_loss(output, small, self.geometry).total)
+                moved = None if output.displacement is None else output.displacement.float()
+                return Total(irn_loss(IRNOutput(output.edge.float(), moved), small, self.geometry).total)
             return Total(psa_loss(output.float(), small, self.geometry).total)
 
 
@@ -129,22 +135,24 @@ def train_affinity(
     with report.task(f"seed {setup.seed}: {kind.upper()}") as step:
         optimiser = config.refine.optimiser
         groups = network.parameter_groups(optimiser, config.refine.irn.displacement_rate)
-        fit_labelled(network, labelled, network.loss, groups, optimiser, setup.seed, folder, step, resume=True)
-    if isinstance(network.network, IRNet) and network.network.has_displacement:
-        store_mean_displacement(network, inputs)
-        save_weights(folder / "weights.safetensors", network)
+        fit_labelled(
+            network, labelled, network.loss, groups, optimiser, setup.seed, folder, step, resume=True,
+            finish=partial(store_mean_displacement, network, inputs),
+        )  # fmt: skip
 
 
 @torch.no_grad()
 def store_mean_displacement(network: AffinityStage, inputs: PhotoInputs) -> None:
-    """The mean displacement over the photos becomes what IRN subtracts."""
+    """The mean displacement over the photos becomes what IRN subtracts, where it has learnt any."""
+    if not (isinstance(network.network, IRNet) and network.network.has_displacement):
+        return
 
     def scaled() -> Iterator[list[Tensor]]:
         for batch in inputs.plain_batches(16):
             levels = inputs.plain(batch)
             yield [level / scale for level, scale in zip(levels, network.level_scale, strict=True)]
 
-    network.network.store_mean_displacement(scaled())  # type: ignore[operator]
+    network.network.store_mean_displacement(scaled())
 
 
 @dataclass(frozen=True)
@@ -156,6 +164,8 @@ class PowersJob:
     maps: Path
     out: Path
     psa: PSAConfig
+    longest: int
+    """Longest side at which the CRFs see a photo, in pixels."""
 
 
 def write_power_labels(job: PowersJob) -> None:
@@ -164,14 +174,18 @@ def write_power_labels(job: PowersJob) -> None:
     if not len(stored.classes):
         write_mask(job.out, np.zeros(stored.maps.shape[1:], np.uint8))
         return
-    crf = DenseCRF(np.asarray(job.read_image(job.index)), CRF_PRESETS["psa"])
+    image = reduced(job.read_image(job.index), job.longest)  # (h, w, 3)
+    crf = DenseCRF(image, CRF_PRESETS["psa"])
     maps = stored.maps.astype(np.float32) / 255
+    if image.shape[:2] != maps.shape[1:]:
+        maps = on_grid(maps, image.shape[:2])  # (P, H, W) -> (P, h, w)
     powers = (job.psa.certain_foreground, job.psa.certain_background)
     much, little = crf.infer_many([soft_energies(with_background(maps, power)) for power in powers])
     values = np.zeros(256, np.uint8)
     values[UNSURE] = UNSURE
     values[1 : len(stored.classes) + 1] = stored.classes + 1
-    write_mask(job.out, values[affinity_labels(much, little)])
+    labels = nearest(affinity_labels(much, little), stored.maps.shape[1:])  # (H, W)
+    write_mask(job.out, values[labels])
 
 
 @dataclass(frozen=True)
@@ -236,7 +250,8 @@ def walk_image(job: WalkJob) -> None:
         planes = on_grid(with_background(maps, job.psa.background), grid)  # (1 + P, h, w)
         walked = refine_scores(planes, torch.from_numpy(job.guide)[None], job.psa)
         scores = resized(walked, size)  # (1 + P, H, W)
-        scores = scores[1:] / np.maximum(scores[1:] + scores[:1], np.finfo(np.float32).tiny)  # (P, H, W)
+        highest = scores[1:].max(axis=0) + scores[0]  # (H, W): the best class and the background share a pixel
+        scores = scores[1:] / np.maximum(highest, np.finfo(np.float32).tiny)  # (P, H, W)
     peaks = np.zeros_like(stored.peaks)
     peaks[stored.classes] = scores.max(axis=(1, 2))
     save_maps(job.out, stored.classes, quantised(scores), peaks)

@@ -47,10 +47,10 @@ def run_everything(config: RunConfig, run: Path, refiner: Refiner, report: Repor
     start = time.monotonic()
     data = data_of_seed(config.data, config.seeds[0])
     scored = open_masks(data, open_images(data)) is not None  # a mistake in the data is told before any work
-    method = pipeline.default_methods(config)
     parts = 5 if scored else 4
     report.say(f"1/{parts} classifier and rectification")
-    pipeline.train(config, run, report, resume=True)
+    pipeline.train(config, run, report, resume=True, later=True)
+    method = pipeline.default_methods(config, run)
     report.say(f"2/{parts} localization maps, and masks refined by {refiner.upper()}")
     pipeline.refine_run(run, refiner, method, "", report)
     report.say(f"3/{parts} segmenter")

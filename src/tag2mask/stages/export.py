@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 import torch
 
-from tag2mask.config import RunConfig
+from tag2mask.config import DataConfig, RunConfig
 from tag2mask.data.images import TaggedImages, image_paths
 from tag2mask.data.pseudo_masks import PseudoMasks, open_pseudo_masks
 from tag2mask.errors import InputError
 from tag2mask.progress import Reporter
+from tag2mask.runs import read_json, seed_folder
 from tag2mask.segment.export import export_onnx, largest_difference
 from tag2mask.stages.formats import write_coco, write_mmsegmentation, write_voc_archive
 from tag2mask.stages.network import SeedSetup
-from tag2mask.stages.refine import Refiner, output
-from tag2mask.stages.segment import load_segmenter, predict_split, segmenter_folder
+from tag2mask.stages.refine import output
+from tag2mask.stages.segment import load_segmenter, predict_split
 
 Format = Literal["onnx", "coco", "mmseg", "voc-archive"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -28,8 +30,18 @@ TOLERATED = 1e-4
 """Largest difference in probability between the two."""
 
 
-def export_network(setup: SeedSetup, run: Path, method: str, source: Refiner, out: Path) -> float:
+def without_tags(data: DataConfig, segmenter: Path) -> DataConfig:
+    """The same photos for the classes of a segmenter, which needs no tag: the test set of VOC has none."""
+    if data.kind != "voc":
+        return data
+    return replace(data, labels="none", classes=tuple(read_json(segmenter / "segmenter.json", "segmenter")["classes"]))
+
+
+def export_network(setup: SeedSetup, segmenter: Path, out: Path) -> float:
     """Write a segmenter as ONNX and compare both on photos of the run.
+
+    Args:
+        segmenter: its folder.
 
     Returns:
         The largest difference in probability.
@@ -37,7 +49,7 @@ def export_network(setup: SeedSetup, run: Path, method: str, source: Refiner, ou
     Raises:
         InputError: they differ; the file is removed then.
     """
-    network, facts = load_segmenter(segmenter_folder(run, setup.seed, method, source), torch.device("cpu"))
+    network, facts = load_segmenter(segmenter, torch.device("cpu"))
     out.parent.mkdir(parents=True, exist_ok=True)
     export_onnx(network, out, facts["classes"])
     photos = [np.asarray(setup.images.image(i)) for i in range(min(COMPARED_IMAGES, len(setup.images)))]
@@ -69,9 +81,10 @@ def export_masks(
             out.parent.mkdir(parents=True, exist_ok=True)
             write_voc_archive(masks, setup.images.classes, out, step)
             return out
-        photos = photo_files(setup.images, run / "photos" / setup.data.split)
+        drawn = seed_folder(run, setup.seed) / "photos" / setup.data.split
+        photos = photo_files(setup.images, drawn)
         if kind == "coco":
-            root = Path(config.data.root) if config.data.root else run / "photos" / setup.data.split
+            root = Path(config.data.root) if config.data.root else drawn
             out.parent.mkdir(parents=True, exist_ok=True)
             write_coco(masks, setup.images.classes, photos, root, out, step)
             return out
@@ -100,5 +113,7 @@ def photo_files(images: TaggedImages, folder: Path) -> Sequence[Path]:
     paths = [folder / f"{name}.png" for name in images.ids]
     for index, path in enumerate(paths):
         if not path.is_file():
-            images.image(index).save(path)
+            partial = path.with_name(f"{path.name}.partial")
+            images.image(index).save(partial, format="PNG")
+            partial.replace(path)
     return paths

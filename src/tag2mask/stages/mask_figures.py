@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tag2mask.config import RunConfig
+from tag2mask.config import RefineConfig, RunConfig
 from tag2mask.data.pseudo_masks import open_pseudo_masks
 from tag2mask.progress import Reporter
 from tag2mask.runs import method_folder
@@ -13,7 +13,7 @@ from tag2mask.score import MaskCounts, MaskScores, mask_scores, paired_differenc
 from tag2mask.stages.evaluate import Truth, mean_and_deviation
 from tag2mask.stages.network import SeedSetup
 from tag2mask.stages.refine import REFINERS, Refiner, refine
-from tag2mask.stages.segment import predict_split, segmenter_sources
+from tag2mask.stages.segment import learnt_from_these_masks, predict_split, segmenter_sources
 from tag2mask.stages.table import stage_title
 
 FIGURES = ("miou", "precision", "recall", "fdr", "unsure")
@@ -30,11 +30,19 @@ def score_seed(
     """
     counted: dict[str, dict[str, MaskCounts]] = {}
     for method in methods:
+        if not method_folder(run, setup.seed, method).is_dir():  # imported maps, which are of one seed
+            continue
         counted[method] = {}
         for refiner in refiners_of(run, setup.seed, method):
             folder = refine(config, setup, training, run, method, refiner, report).folder
             counted[method][refiner] = count_masks(setup, folder, truth)
         for source in segmenter_sources(run, setup.seed, method):
+            if not learnt_from_these_masks(run, training, method, source):
+                report.warn(
+                    f"the segmenter of {method} has learnt from other masks than those of {source} as they are now; it "
+                    "is left out."
+                )
+                continue
             with report.task(f"seed {setup.seed}: segmenter of {method}") as step:
                 folder = predict_split(setup, run, method, source, step)
             counted[method][f"segmenter:{source}"] = count_masks(setup, folder, truth)
@@ -56,11 +64,16 @@ def count_masks(setup: SeedSetup, folder: Path, truth: Truth) -> MaskCounts:
     return counts
 
 
-def summarise_stages(results: dict[int, dict[str, dict[str, MaskCounts]]], split: str) -> dict[str, Any]:
+def summarise_stages(
+    results: dict[int, dict[str, dict[str, MaskCounts]]], split: str, refine: RefineConfig
+) -> dict[str, Any]:
     """What stages.json holds: mean and deviation over seeds, and paired differences of the default with training on.
+
+    A stage stands there when every seed that has the method has the stage.
 
     Args:
         results: seed -> method -> stage -> counts.
+        refine: settings, for the protocol: `fixed` where a threshold of theirs is not the rule's.
     """
     seeds = sorted(results)
     scores: dict[int, dict[str, dict[str, MaskScores]]] = {
@@ -68,18 +81,14 @@ def summarise_stages(results: dict[int, dict[str, dict[str, MaskCounts]]], split
         for seed, methods in results.items()
     }
     first = scores[seeds[0]]
-    table = {
-        method: {
-            stage: {
-                name: mean_and_deviation(
-                    [getattr(scores[s][method][stage], name) for s in seeds if stage in scores[s].get(method, {})]
-                )
-                for name in FIGURES
-            }
+    table: dict[str, dict[str, Any]] = {}
+    for method, stages in first.items():
+        own = [scores[seed][method] for seed in seeds if method in scores[seed]]
+        table[method] = {
+            stage: {name: mean_and_deviation([getattr(seed[stage], name) for seed in own]) for name in FIGURES}
             for stage in stages
+            if all(stage in seed for seed in own)
         }
-        for method, stages in first.items()
-    }
     differences: dict[str, dict[str, Any]] = {}
     for seed, methods in results.items():
         ours, control = methods.get("fpr", {}), methods.get("continued", {})
@@ -91,12 +100,15 @@ def summarise_stages(results: dict[int, dict[str, dict[str, MaskCounts]]], split
     images = next(iter(next(iter(first.values())).values())).images
     return {
         "stages": table, "fpr_minus_continued": differences, "seeds": seeds, "split": split, "images": images,
-        "protocol": "gtfree",
+        "protocol": "fixed" if refine.threshold or refine.walk_threshold else "gtfree",
     }  # fmt: skip
 
 
 def markdown(summary: dict[str, Any]) -> str:
-    """The table, a row for each method, a column for each stage; each figure above its change from the stage before."""
+    """A row of mIoU for each method, a column for each stage; below it what each stage gains or loses.
+
+    CRF against the maps, IRN and PSA against the CRF from which they learn, a segmenter against its masks.
+    """
     stages = list(dict.fromkeys(stage for table in summary["stages"].values() for stage in table))
     lines = [
         "| mIoU | " + " | ".join(stage_title(stage) for stage in stages) + " |",
@@ -110,10 +122,21 @@ def markdown(summary: dict[str, Any]) -> str:
             known = figure is not None and figure["mean"] is not None
             cells.append(f"{figure['mean']:.1f}" + (f" ±{figure['std']:.1f}" if several else "") if known else "–")
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
+        changes = [f"{change:+.1f}" if (change := gain(table, stage)) is not None else "" for stage in stages]
+        lines.append("| gain or loss | " + " | ".join(changes) + " |")
     seeds = ", ".join(map(str, summary["seeds"]))
     lines += [
         "",
-        f"mIoU of masks; protocol gtfree: no mask was read but to score; {summary['images']} images, split "
-        f"{summary['split']}, seeds {seeds}. Maps, CRF and walks are told the tags of a photo, the segmenter is not.",
+        f"mIoU of masks; protocol {summary['protocol']}: no mask was read but to score; {summary['images']} images, "
+        f"split {summary['split']}, seeds {seeds}. Maps, CRF and walks are told the tags of a photo, the segmenter is "
+        "not.",
     ]
     return "\n".join(lines)
+
+
+def gain(table: dict[str, Any], stage: str) -> float | None:
+    """mIoU of a stage minus that of what it starts from; None for maps, and where one of the two is missing."""
+    before = {"crf": "seed", "irn": "crf", "psa": "crf"}.get(stage, stage.removeprefix("segmenter:"))
+    if before == stage or before not in table or stage not in table:
+        return None
+    return float(table[stage]["miou"]["mean"] - table[before]["miou"]["mean"])

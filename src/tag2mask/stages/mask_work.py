@@ -33,6 +33,8 @@ class MaskJob:
     crf: CRFConfig | None = None
     """Refine by a dense CRF over the photo; None for none."""
     backend: str = "numpy"
+    longest: int = 1000
+    """Longest side at which the CRF sees a photo, in pixels; a larger one is reduced."""
 
 
 def write_job_masks(job: MaskJob) -> None:
@@ -43,15 +45,35 @@ def write_job_masks(job: MaskJob) -> None:
     stored = load_maps(job.maps)
     labels = [thresholded(stored, level) for level in job.levels]  # (H, W) each, 0 background, p + 1 the p-th map
     if job.crf is not None and len(stored.classes):
-        image = np.asarray(job.read_image(job.index))
+        image = reduced(job.read_image(job.index), job.longest)  # (h, w, 3)
         crf = DenseCRF(image, job.crf, job.backend)  # type: ignore[arg-type]
-        energies = [hard_energies(label, len(stored.classes) + 1, job.crf.confidence) for label in labels]
-        labels = [q.argmax(axis=0) for q in crf.infer_many(energies)]
+        small = [nearest(label, image.shape[:2]) for label in labels]  # (h, w) each
+        energies = [hard_energies(label, len(stored.classes) + 1, job.crf.confidence) for label in small]
+        labels = [nearest(q.argmax(axis=0), stored.maps.shape[1:]) for q in crf.infer_many(energies)]  # (H, W) each
     values = np.concatenate([[0], stored.classes.astype(np.int64) + 1]).astype(np.uint8)  # (P + 1,)
     masks = [values[label] for label in labels]
     write_mask(job.mask, masks[0])
     if job.certain is not None:
         write_mask(job.certain, pair_labels(masks[1], masks[2]))
+
+
+def reduced(photo: Image.Image, longest: int) -> np.ndarray:
+    """A photo as (h, w, 3) uint8 whose longest side is at most ``longest`` pixels; a smaller one as it is."""
+    factor = longest / max(photo.size)
+    if factor < 1:
+        width, height = (max(1, round(side * factor)) for side in photo.size)
+        photo = photo.resize((width, height), Image.Resampling.BOX)
+    return np.asarray(photo)
+
+
+def nearest(labels: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Labels at another size, (H, W) -> (h, w): each pixel takes the label at the place of its centre."""
+    if labels.shape == size:
+        return labels
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(int) for new, old in zip(size, labels.shape, strict=True)
+    )
+    return labels[np.ix_(rows, columns)]
 
 
 def thresholded(stored: StoredMaps, level: int) -> np.ndarray:

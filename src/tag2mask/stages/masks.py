@@ -66,7 +66,7 @@ def write_refined_masks(
             if not (mask_path(folder, name).is_file() and (sure is None or sure.is_file())):
                 yield MaskJob(
                     index, images.reader, map_path(maps, name), levels, mask_path(folder, name), sure,
-                    config.crf_settings, config.crf_backend,
+                    config.crf_settings, config.crf_backend, config.crf_longest,
                 )  # fmt: skip
 
     missing = list(jobs())

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
-from tag2mask.config import RunConfig
+from tag2mask.config import DataConfig, RunConfig
 from tag2mask.data import open_images
 from tag2mask.data.masks import Masks, open_masks
 from tag2mask.engine import set_up_torch
@@ -26,12 +26,12 @@ from tag2mask.score import MaskCounts
 from tag2mask.settings import config_from_dict, read_yaml
 from tag2mask.stages.evaluate import MethodScores, Truth, score_method, summarise
 from tag2mask.stages.evidence import collect_evidence
-from tag2mask.stages.export import Format, export_masks, export_network
+from tag2mask.stages.export import Format, export_masks, export_network, without_tags
 from tag2mask.stages.localize import localize, store_maps
 from tag2mask.stages.mask_figures import score_seed, summarise_stages
 from tag2mask.stages.network import SeedSetup, data_of_seed, set_up_seed
-from tag2mask.stages.refine import Refinement, Refiner, check_refiner, maps_of, refine, seed_masks
-from tag2mask.stages.segment import predict_split, segmenter_sources, train_segmenter
+from tag2mask.stages.refine import Refinement, Refiner, check_refiner, maps_of, refine, remove, seed_masks
+from tag2mask.stages.segment import find_segmenter, predict_split, segmenter_sources, train_segmenter
 from tag2mask.stages.tags import training_tags
 from tag2mask.stages.train import load_method, train_classifier, train_method, warn_of_tags
 
@@ -41,11 +41,14 @@ GALLERY_IMAGES = 12
 """Images whose maps are kept for the report."""
 
 
-def train(config: RunConfig, run: Path, report: Reporter, resume: bool = False) -> None:
-    """Train the classifier and every method, for every seed."""
+def train(config: RunConfig, run: Path, report: Reporter, resume: bool = False, later: bool = False) -> None:
+    """Train the classifier and every method, for every seed.
+
+    ``later``: with ``resume``, also take over the settings of what comes after the maps; else those of the run stay.
+    """
     device = set_up_torch(config.threads, config.device)
     with locked(run):
-        write_settings(config, run, resume)
+        write_settings(config, run, resume, later)
         for seed in config.seeds:
             setup = set_up_seed(config, run, seed, device, report)
             tags = training_tags(config, setup, run, report)
@@ -65,34 +68,42 @@ def localize_run(run: Path, methods: tuple[str, ...], split: str, report: Report
     device = set_up_torch(config.threads, config.device)
     methods = chosen_methods(config, methods)
     folders = []
-    for seed in config.seeds:
-        setup = set_up_seed(config, run, seed, device, report, split)
-        for method in methods:
-            maps = maps_of(config, setup, run, method, report)
-            masks = seed_masks(config, setup, run, method, report)
-            folders.append((maps, masks.folder, masks.threshold))
+    with locked(run):
+        for seed in config.seeds:
+            setup = set_up_seed(config, run, seed, device, report, split)
+            for method in methods:
+                maps = maps_of(config, setup, run, method, report)
+                masks = seed_masks(config, setup, run, method, report)
+                folders.append((maps, masks.folder, masks.threshold))
     return folders
 
 
 def import_run(config: RunConfig, run: Path, maps: Path, report: Reporter) -> ImportSummary:
     """Another program's maps become the method ``imported`` of a run, for its first seed; the run may be new."""
-    data = data_of_seed(config.data, config.seeds[0])
-    images = open_images(data)
-    folder = method_folder(run, config.seeds[0], IMPORTED) / "maps" / data.split
     with locked(run):
         if (run / "settings.yaml").is_file():
-            if read_settings(run).data != config.data:
+            stored = read_settings(run)
+            if config.data not in (DataConfig(), stored.data):
                 raise InputError(f"{run} is a run on other data; give its own --data settings, or another --out.")
+            config = stored
         else:
             write_settings(config, run, resume=False)
+        data = data_of_seed(config.data, config.seeds[0])
+        images = open_images(data)
+        home = method_folder(run, config.seeds[0], IMPORTED)
         with report.task("sizes of the photos") as step:
             sizes = []
             for index in range(len(images)):
                 width, height = images.image(index).size
                 sizes.append((height, width))
                 step(index + 1, len(images))
+        fresh = home.with_name(f"{IMPORTED}.partial")
+        remove(fresh)
         with report.task("maps") as step:
-            return import_maps(maps, images.ids, images.labels, sizes, folder, step)
+            summary = import_maps(maps, images.ids, images.labels, sizes, fresh / "maps" / data.split, step)
+        remove(home)  # masks and networks of earlier maps are void
+        fresh.rename(home)
+        return summary
 
 
 def refine_run(
@@ -106,7 +117,7 @@ def refine_run(
     if config is None:
         config = stored
     device = set_up_torch(config.threads, config.device)
-    chosen = chosen_methods(config, methods or default_methods(config))
+    chosen = chosen_methods(config, methods or default_methods(config, run))
     with locked(run):
         if config != stored:
             write_text(run / "settings.yaml", settings_text(config))
@@ -126,14 +137,18 @@ def segment_run(
     stored = read_settings(run)
     config = config or stored
     device = set_up_torch(config.threads, config.device)
-    chosen = chosen_methods(config, methods or default_methods(config))
+    chosen = chosen_methods(config, methods or default_methods(config, run))
     with locked(run):
         if config != stored:
             write_text(run / "settings.yaml", settings_text(config))
         folders = []
-        for seed in config.seeds:
-            setup = set_up_seed(config, run, seed, device, report)
-            folders += [train_segmenter(config, setup, run, method, source, report) for method in chosen]
+        try:
+            for seed in config.seeds:
+                setup = set_up_seed(config, run, seed, device, report)
+                folders += [train_segmenter(config, setup, run, method, source, report) for method in chosen]
+        except InputError:
+            write_text(run / "settings.yaml", settings_text(stored))  # what could not be begun is not the run's
+            raise
     return folders
 
 
@@ -143,13 +158,18 @@ def export_run(
     """Write a segmenter or masks in another tool's format; returns what was written, and a note about it."""
     config = read_settings(run)
     device = set_up_torch(config.threads, config.device)
-    method = chosen_methods(config, (method,) if method else default_methods(config))[0]
+    method = chosen_methods(config, (method,) if method else default_methods(config, run))[0]
     seed = config.seeds[0] if seed is None else seed
+    source = check_refiner(masks.removeprefix("segmenter:"))
+    config = replace(config, cache_gigabytes=0)  # the classifier sees nothing here
+    if kind == "onnx" or masks.startswith("segmenter:"):
+        segmenter = find_segmenter(run, seed, method, source)
+        if kind == "voc-archive":
+            config = replace(config, data=without_tags(config.data, segmenter))
     setup = set_up_seed(config, run, seed, device, report, split)
     if kind == "onnx":
-        difference = export_network(setup, run, method, check_refiner(masks.removeprefix("segmenter:")), out)
+        difference = export_network(setup, segmenter, out)
         return out, f" (largest difference from PyTorch in probability: {difference:.1g})"
-    check_refiner(masks.removeprefix("segmenter:"))
     return export_masks(config, setup, run, method, masks, kind, out, report), ""
 
 
@@ -171,15 +191,18 @@ def evaluate_stages(run: Path, methods: tuple[str, ...], split: str, report: Rep
             setup = set_up_seed(config, run, seed, device, report, split) if other else training
             truth = Truth(require_masks(setup), setup.images)
             results[seed] = score_seed(config, setup, training, truth, run, chosen_methods(config, chosen), report)
-    summary = summarise_stages(results, split or config.data.split)
+    summary = summarise_stages(results, split or config.data.split, config.refine)
     if not methods:
         write_json(run / (f"stages.{split}.json" if other else "stages.json"), summary)
     return summary
 
 
-def default_methods(config: RunConfig) -> tuple[str, ...]:
-    """What is refined unless told otherwise: the default method, or the last one of a run without it."""
-    return ("fpr",) if "fpr" in config.methods else (("cam", *config.methods)[-1],)
+def default_methods(config: RunConfig, run: Path) -> tuple[str, ...]:
+    """What is refined unless told otherwise: the default method, or the last of a run without it, or imported maps."""
+    method = "fpr" if "fpr" in config.methods else ("cam", *config.methods)[-1]
+    first = config.seeds[0]
+    trained = (method_folder(run, first, method) / "weights.safetensors").is_file()
+    return (IMPORTED,) if not trained and method_folder(run, first, IMPORTED).is_dir() else (method,)
 
 
 def evaluate_run(run: Path, methods: tuple[str, ...], split: str, report: Reporter) -> dict[str, Any]:
@@ -273,19 +296,22 @@ def chosen_methods(config: RunConfig, methods: tuple[str, ...]) -> tuple[str, ..
     return methods or every[:-1]
 
 
-def write_settings(config: RunConfig, run: Path, resume: bool) -> None:
+def write_settings(config: RunConfig, run: Path, resume: bool, later: bool = False) -> None:
     """Store settings and versions; going on with other settings is an error that names the first difference.
 
     Methods and seeds may be added to a run, and what comes after the maps may change. A folder in which no training
     has begun yet takes any settings.
     """
-    text = settings_text(config)
     path = run / "settings.yaml"
+    if resume and path.is_file() and not later:
+        stored_config = read_settings(run)
+        config = replace(config, refine=stored_config.refine, segment=stored_config.segment)
+    text = settings_text(config)
     if path.is_file() and any(run.glob("seed*")):
         stored, given = read_yaml(path), yaml.safe_load(text)
         if resume:
-            later = ("methods", "seeds", "refine", "segment")  # nothing that is trained already depends on these
-            stored.update({name: given[name] for name in later})
+            free = ("methods", "seeds", "refine", "segment")  # nothing that is trained already depends on these
+            stored.update({name: given[name] for name in free})
         changed = first_difference(stored, given)
         if changed and not resume:
             raise InputError(f"{run} holds a run with another {changed}; choose another --out, or delete it.")

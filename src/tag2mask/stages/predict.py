@@ -20,8 +20,8 @@ from tag2mask.runs import write_json
 from tag2mask.segment.network import SegmentationNetwork
 from tag2mask.segment.predict import predict_labels
 from tag2mask.stages.pipeline import default_methods, read_settings
-from tag2mask.stages.refine import Refiner, check_refiner
-from tag2mask.stages.segment import load_segmenter, segmenter_folder, segmenter_sources
+from tag2mask.stages.refine import check_refiner
+from tag2mask.stages.segment import find_segmenter, load_segmenter
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 """Files that are taken for pictures in a folder."""
@@ -59,27 +59,25 @@ class Segmenter:
         Raises:
             InputError: there is none, or its files are damaged.
         """
-        folder = find_segmenter(Path(run), method, source, seed)
+        folder = chosen_segmenter(Path(run), method, source, seed)
         chosen = set_up_torch(0, device)
         network, facts = load_segmenter(folder, chosen)
         return cls(network, facts, chosen)
 
     def predict(self, image: Image.Image | np.ndarray) -> np.ndarray:
-        """(H, W) uint8 of a photo of any size (PIL, or (H, W, 3) uint8): 0 background, c + 1 class c."""
+        """(H, W) uint8 of a photo of any size (PIL, or (H, W, 3) uint8): 0 background, c + 1 class c.
+
+        A PIL image is read as a file is: upright by its EXIF rotation, so H and W are those of the upright photo.
+        """
         return predict_labels(self.network, image, self.network.config, self.device)
 
 
-def find_segmenter(run: Path, method: str, source: str, seed: int | None) -> Path:
-    """Folder of the segmenter that is asked for."""
+def chosen_segmenter(run: Path, method: str, source: str, seed: int | None) -> Path:
+    """Folder of the segmenter that is asked for, by default as ``Segmenter.load`` says."""
     config = read_settings(run)
     seed = config.seeds[0] if seed is None else seed
-    method = method or default_methods(config)[0]
-    there = segmenter_sources(run, seed, method)
-    wanted: Refiner | None = check_refiner(source) if source else (there[0] if there else None)
-    if wanted is None or wanted not in there:
-        kind = f" from the masks of {source}" if source else ""
-        raise InputError(f"{run} has no segmenter of {method}, seed {seed}{kind}; run `tag2mask segment {run}` first.")
-    return segmenter_folder(run, seed, method, wanted)
+    method = method or default_methods(config, run)[0]
+    return find_segmenter(run, seed, method, check_refiner(source) if source else None)
 
 
 @dataclass(frozen=True)

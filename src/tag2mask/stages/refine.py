@@ -56,21 +56,28 @@ def maps_of(config: RunConfig, setup: SeedSetup, run: Path, method: str, report:
     folder = method_folder(run, setup.seed, method) / "maps" / setup.data.split
     if any(not map_path(folder, name).is_file() for name in setup.images.ids):
         prototypes = load_method(setup, method, run)
+        forget(run, setup, method)
         with report.task(f"seed {setup.seed}: maps of {method}") as step:
             store_maps(setup, config.maps, folder, step, prototypes=prototypes)
-        forget(run, setup, method)
     return folder
 
 
 def forget(run: Path, setup: SeedSetup, method: str) -> None:
-    """Remove what stands on a folder of maps that was not complete: thresholds are of the whole set."""
+    """Remove what stands on a folder of maps that is not complete: thresholds are of the whole set."""
     home, split = method_folder(run, setup.seed, method), setup.data.split
     for refiner in REFINERS:
         masks = output(run, setup, method, refiner)
         facts_of(masks).unlink(missing_ok=True)
-        shutil.rmtree(masks, ignore_errors=True)
+        remove(masks)
     for stale in (home / "crf" / "certain" / split, home / "irn" / "maps" / split, home / "psa" / "maps" / split):
-        shutil.rmtree(stale, ignore_errors=True)
+        facts_of(stale).unlink(missing_ok=True)
+        remove(stale)
+
+
+def remove(folder: Path) -> None:
+    """Delete a folder, if it is there; what cannot be deleted is an error, or it would be trusted later."""
+    if folder.exists():
+        shutil.rmtree(folder)
 
 
 def refine(
@@ -111,7 +118,7 @@ def crf_masks(
     refine = config.refine
     maps, folder = maps_of(config, setup, run, method, report), output(run, setup, method, "crf")
     certain, facts = certain_folder(folder), facts_of(folder)
-    renew(facts, settings_of(refine, "crf"), [folder, certain], report)
+    renew(facts, crf_settings(refine), [folder, certain], report)
     level = seed_level(refine, setup, maps, facts, report)
     with report.task(f"seed {setup.seed}: CRF of {method}") as step:
         write_refined_masks(setup.images, maps, folder, level, refine, step, certain if certain_too else None)
@@ -125,7 +132,7 @@ def walked_masks(
     refine, maps = config.refine, maps_of(config, setup, run, method, report)
     home, folder = method_folder(run, setup.seed, method) / walker, output(run, setup, method, walker)
     learnt = crf_masks(config, training, run, method, report, certain_too=True)
-    renew(home / "training.json", settings_of(refine, walker), [home], report)
+    renew(home / "training.json", training_settings(refine, walker), [home], report)
     inputs = open_levels(config, training, run, report)
     certain = certain_folder(learnt.folder)
     if walker == "psa" and refine.psa.labels == "powers":
@@ -136,10 +143,12 @@ def walked_masks(
     if setup.data != training.data:
         inputs = open_levels(config, setup, run, report)
     walked, facts = home / "maps" / setup.data.split, facts_of(folder)
+    every = {**training_settings(refine, walker), **walk_settings(refine, walker)}
+    renew(facts_of(walked), every, [walked], report)
     with report.task(f"seed {setup.seed}: random walk of {method}") as step:
         walk_maps(walker, config, setup, inputs, home / "weights.safetensors", maps, walked, step)
     after = {"final_crf": refine.final_crf, "walk_threshold": refine.walk_threshold}
-    renew(facts, {**settings_of(refine, walker), **after}, [folder], report)  # a segmenter stands on all of them
+    renew(facts, {**every, **after}, [folder], report)  # a segmenter stands on all of them
     level = BACKGROUND_LEVEL
     if walker == "irn":
         given = refine.walk_threshold
@@ -179,15 +188,32 @@ def seed_level(refine: RefineConfig, setup: SeedSetup, maps: Path, facts: Path, 
     return int(known["level"])
 
 
-def settings_of(refine: RefineConfig, refiner: Refiner) -> dict[str, Any]:
-    """The settings on which a refinement stands, as they are stored beside it."""
+WALK_SETTINGS = {"irn": ("radius", "beta", "steps", "power"), "psa": ("background", "beta", "steps")}
+"""What acts on the walk alone: a change of these does not touch what was trained."""
+INSTANCE_SETTINGS = ("background", "centroid_steps", "centre_radius", "smallest_fragment")
+"""IRN's, for instances alone."""
+
+
+def crf_settings(refine: RefineConfig) -> dict[str, Any]:
+    """The settings on which the masks of the CRF stand, and what it is certain of."""
     every = asdict(refine)
-    crf = {name: every[name] for name in ("threshold", "foreground", "background", "crf")}
-    if refiner == "crf":
-        return crf
-    names = ("views", "scales", "optimiser", refiner)
-    settings: dict[str, Any] = json.loads(json.dumps({**crf, **{name: every[name] for name in names}}))
-    return settings
+    return {name: every[name] for name in ("threshold", "foreground", "background", "crf", "crf_longest")}
+
+
+def training_settings(refine: RefineConfig, walker: Walker) -> dict[str, Any]:
+    """The settings on which the training of IRN or PSA stands, as they come back from JSON."""
+    every = asdict(refine)
+    later = WALK_SETTINGS[walker] + (INSTANCE_SETTINGS if walker == "irn" else ())
+    own = {name: value for name, value in every[walker].items() if name not in later}
+    settings = {**crf_settings(refine), **{name: every[name] for name in ("views", "scales", "optimiser")}, walker: own}
+    plain: dict[str, Any] = json.loads(json.dumps(settings))
+    return plain
+
+
+def walk_settings(refine: RefineConfig, walker: Walker) -> dict[str, Any]:
+    """The settings of the walk."""
+    own = asdict(refine)[walker]
+    return {f"walk.{name}": own[name] for name in WALK_SETTINGS[walker]}
 
 
 def renew(facts: Path, settings: dict[str, Any], folders: list[Path], report: Reporter) -> None:
@@ -198,7 +224,7 @@ def renew(facts: Path, settings: dict[str, Any], folders: list[Path], report: Re
     if known.get("settings") is not None:
         report.say(f"{folders[0]}: the settings have changed, so it is made anew.")
         for folder in folders:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove(folder)
     write_json(facts, {"settings": settings})
 
 
@@ -209,7 +235,10 @@ def write_all_power_labels(
     images = training.images
     missing = [i for i, name in enumerate(images.ids) if not mask_path(folder, name).is_file()]
     jobs = [
-        PowersJob(i, images.reader, map_path(maps, images.ids[i]), mask_path(folder, images.ids[i]), refine.psa)
+        PowersJob(
+            i, images.reader, map_path(maps, images.ids[i]), mask_path(folder, images.ids[i]), refine.psa,
+            refine.crf_longest,
+        )
         for i in missing
     ]
     with report.task(f"seed {training.seed}: labels of PSA") as step:

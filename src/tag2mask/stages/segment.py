@@ -17,7 +17,7 @@ from tag2mask.config import HostConfig, RunConfig, SegmentConfig, ViewsConfig
 from tag2mask.data.pseudo_masks import open_pseudo_masks, write_mask
 from tag2mask.engine import fit_labelled, steps_per_epoch
 from tag2mask.errors import InputError
-from tag2mask.hosts.inputs import level_settings
+from tag2mask.hosts.inputs import frozen_fingerprint, level_settings
 from tag2mask.hosts.labelled import LabelledInputs
 from tag2mask.progress import Reporter, Step
 from tag2mask.runs import mask_folder, method_folder, read_json, write_json
@@ -30,7 +30,7 @@ from tag2mask.stages.affinity import Total
 from tag2mask.stages.inputs import open_inputs
 from tag2mask.stages.masks import mask_path
 from tag2mask.stages.network import SeedSetup
-from tag2mask.stages.refine import REFINERS, Refiner, facts_of, refine, renew
+from tag2mask.stages.refine import REFINERS, Refiner, facts_of, refine, remove
 
 WORTH = ("irn", "psa", "crf", "seed")
 """Which masks are learnt from unless told otherwise: the first that are there."""
@@ -50,6 +50,22 @@ def segmenter_sources(run: Path, seed: int, method: str) -> list[Refiner]:
     ]
 
 
+def find_segmenter(run: Path, seed: int, method: str, source: Refiner | None = None) -> Path:
+    """Folder of a finished segmenter; without ``source`` of the best kind of masks.
+
+    Raises:
+        InputError: there is none; it names those that there are.
+    """
+    there = segmenter_sources(run, seed, method)
+    if there and source in (None, *there):
+        return segmenter_folder(run, seed, method, source or there[0])
+    kind = f" from the masks of {source}" if source else ""
+    every = [path.relative_to(run).parts for path in sorted(run.glob("seed*/*/segmenter/*/weights.safetensors"))]
+    names = ", ".join(f"{known} from {masks} ({number})" for number, known, _, masks, _ in every)
+    choice = f", or choose one that is there: {names}" if names else " first"
+    raise InputError(f"{run} has no segmenter of {method}, seed {seed}{kind}; run `tag2mask segment {run}`{choice}.")
+
+
 def train_segmenter(
     config: RunConfig, setup: SeedSetup, run: Path, method: str, source: Refiner, report: Reporter
 ) -> Path:
@@ -60,15 +76,31 @@ def train_segmenter(
     masks = refine(config, setup, setup, run, method, source, report)
     folder = segmenter_folder(run, setup.seed, method, source)
     facts = folder / "segmenter.json"
-    settings = {"segment": asdict(config.segment), "masks": read_json(facts_of(masks.folder), "description of masks")}
-    renew(facts, plain(settings), [folder], report)
-    if (folder / "weights.safetensors").is_file():
+    training, test = described(config.segment, read_json(facts_of(masks.folder), "description of the masks"))
+    known = read_json(facts, "description of the segmenter") if facts.is_file() else {}
+    finished = (folder / "weights.safetensors").is_file()
+    if known and known["training"] != training:
+        if finished:
+            raise InputError(
+                f"{folder} holds a segmenter that was trained with other settings or on other masks; delete that "
+                "folder to train anew, or go back to its settings."
+            )
+        report.say(f"{folder}: the settings have changed, so the unfinished training begins anew.")
+        remove(folder)
+        known = {}
+    if known.get("test") != test:  # what is predicted changes, what was learnt does not
+        remove(folder / "masks")
+        known = {**known, "training": training, "test": test}
+        write_json(facts, known)
+    if finished:
         return folder
     torch.manual_seed(setup.seed)
     network = build_segmenter(config.segment, len(setup.images.classes)).to(setup.device)
     report.say(f"segmenter {config.segment.network}: initial weights {network.initial_weights}")
-    known = read_json(facts, "description of the segmenter")
-    known.update(initial_weights=network.initial_weights, classes=list(setup.images.classes.names), seed=setup.seed)
+    known.update(
+        initial_weights=network.initial_weights, classes=list(setup.images.classes.names), seed=setup.seed,
+        frozen=frozen_fingerprint(network),
+    )  # fmt: skip
     pseudo = open_pseudo_masks(masks.folder, setup.images.ids, len(setup.images.classes))
     views = training_views(config.segment)
     encoder = HostConfig(
@@ -99,6 +131,24 @@ def train_segmenter(
     return folder
 
 
+TEST_SETTINGS = ("test_scales", "flip", "crf", "tile", "overlap")
+"""Settings of the prediction: a change of these does not touch what was trained."""
+
+
+def described(config: SegmentConfig, masks: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a training stands on (settings, and how the masks were made), and the settings of prediction, as in JSON."""
+    every: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    test = {name: every.pop(name) for name in TEST_SETTINGS}
+    return {"segment": every, "masks": masks}, test
+
+
+def learnt_from_these_masks(run: Path, training: SeedSetup, method: str, source: Refiner) -> bool:
+    """Whether a finished segmenter has learnt from the masks as they are now."""
+    facts = read_json(segmenter_folder(run, training.seed, method, source) / "segmenter.json", "segmenter")
+    masks = facts_of(mask_folder(run, training.seed, method, source, training.data.split))
+    return masks.is_file() and bool(facts["training"]["masks"] == read_json(masks, "description of the masks"))
+
+
 def training_views(config: SegmentConfig) -> ViewsConfig:
     """The views of the segmenter's training, as inputs take them."""
     return ViewsConfig(kind=config.view, size=config.size, zoom=config.zoom)
@@ -109,10 +159,19 @@ def load_segmenter(folder: Path, device: torch.device) -> tuple[SegmentationNetw
     facts = read_json(folder / "segmenter.json", "segmenter")
     if "classes" not in facts:
         raise InputError(f"{folder} holds a segmenter whose training did not begin; run `tag2mask segment` again.")
-    config = build(SegmentConfig, facts["settings"]["segment"], str(folder / "segmenter.json"), "segment.")
+    settings = {**facts["training"]["segment"], **facts["test"]}
+    config = build(SegmentConfig, settings, str(folder / "segmenter.json"), "segment.")
+    if config.freeze == "none":  # then every weight is stored, and where they began is of no more use
+        config = replace(config, weights="none")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(facts.get("seed", 0))  # frozen stages are not stored, and may be random
+        torch.manual_seed(facts["seed"])  # frozen stages are not stored, and may be random
         network = build_segmenter(config, len(facts["classes"])).to(device)
+    if frozen_fingerprint(network) != facts["frozen"]:
+        raise InputError(
+            f"{folder}: the frozen encoder's weights ({config.weights}) are not those that the segmenter was trained "
+            f"with ({facts['initial_weights']}); put these back."
+        )
+    network.initial_weights = facts["initial_weights"]
     load_weights(folder / "weights.safetensors", network)
     return network.eval(), facts
 
@@ -134,7 +193,3 @@ def predict_split(
             step(len(wanted) - len(missing) + number, len(wanted))
     return folder
 
-
-def plain(value: Any) -> Any:
-    """Settings as they come back from JSON."""
-    return json.loads(json.dumps(value))
