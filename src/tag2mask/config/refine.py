@@ -27,7 +27,7 @@ class RefineConfig:
     """numpy: our own. pydensecrf: the compiled package, where it is installed."""
     crf_longest: int = 1000
     """Photos larger than this are reduced for the CRF, in pixels of the longest side; the labels are enlarged
-    afterwards, nearest. A photo of 1000 x 1000 pixels takes about 0.7 GB, one of 12 megapixels eight."""
+    afterwards, nearest. 1000 x 1000 pixels take 0.4 GB or more, and memory grows with the number of pixels."""
     final_crf: bool = True
     """A CRF after the random walk as well."""
     walk_threshold: float = 0.0

@@ -76,7 +76,7 @@ def export_onnx(network: SegmentationNetwork, path: Path, class_names: Sequence[
 
     Input ``images``: (N, 3, H, W) float32, RGB in [0, 1]; the normalisation is in the graph. Output ``logits``:
     (N, C + 1, H, W) float32, 0 is the background. The file's metadata hold ``classes`` (a JSON list that begins with
-    "background"), ``mean`` and ``std`` (JSON lists), ``stride``, ``initial_weights`` and ``producer``, and how the
+    "background"), ``mean`` and ``std`` (JSON lists), ``stride``, ``initial_weights``, ``producer``, and how the
     network was trained and predicts: ``view``, ``size``, ``test_scales`` (a JSON list), ``flip`` (true or false). With
     ``view`` square it has seen photos resized to ``size`` x ``size`` pixels whatever their shape: resize to that times
     a test scale, and the logits back to the photo. With crop photos keep their shape.
