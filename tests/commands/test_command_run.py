@@ -90,7 +90,12 @@ def test_later_stages_may_change_but_nothing_that_is_trained(
     options = [*options, "--with", "crf"]
     assert run(photos, out, *options) == 0
     before = times(out / "seed0")
-    assert run(photos, out, *options, "--refine.crf", "psa", "--segment.optimiser.epochs", "1") == 0
+    changes = ["--refine.crf", "psa", "--segment.optimiser.epochs", "1"]
+    capsys.readouterr()
+    assert run(photos, out, *options, *changes) == 2, "a finished segmenter is not trained over"
+    assert "delete that folder to train anew" in capsys.readouterr().err
+    shutil.rmtree(out / "seed0" / "fpr" / "segmenter")
+    assert run(photos, out, *options, *changes) == 0
     parts = {Path(name).parts[1] for name in changed(before, out / "seed0") if name.startswith("fpr")}
     assert parts - {"gallery", "evidence.npz"} == {"crf", "segmenter"}
     capsys.readouterr()

@@ -164,7 +164,9 @@ def evaluate(arguments: list[str]) -> int:
     )
     values = parser.parse_args(arguments)
     if values.suppressed and (values.methods or values.split or values.stages or values.budget):
-        raise InputError("--suppressed looks at the CAM and the photos of its training; leave out the others.")
+        raise InputError(
+            "--suppressed looks at the CAM and the photos of its training; leave out --methods, --split and the others."
+        )
     from tag2mask.progress import Reporter
     from tag2mask.stages import pipeline
     from tag2mask.stages.table import print_summary

@@ -51,7 +51,7 @@ class SegmentConfig:
     """A loss on the logits at scales 1, 0.75 and 0.5 and on their maximum, summed; needs segment.freeze `none`."""
     optimiser: OptimiserConfig = field(
         default_factory=lambda: OptimiserConfig(
-            epochs=8, batch_size=16, learning_rate=3e-3, schedule="onecycle", clip_norm=0.0
+            epochs=12, batch_size=16, learning_rate=3e-3, clip_norm=0.0
         )
     )
     """Training: learning_rate is the head's, backbone_rate the encoder's."""

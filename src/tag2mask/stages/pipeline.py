@@ -46,6 +46,8 @@ def train(config: RunConfig, run: Path, report: Reporter, resume: bool = False, 
 
     ``later``: with ``resume``, also take over the settings of what comes after the maps; else those of the run stay.
     """
+    if config.data.labels == "none":
+        raise InputError("data.labels is 'none', but training needs tags; leave it out, or name the file of tags.")
     device = set_up_torch(config.threads, config.device)
     with locked(run):
         write_settings(config, run, resume, later)
