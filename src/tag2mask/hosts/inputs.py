@@ -130,7 +130,7 @@ def cache_key(frozen: dict[str, Any], views: ViewsConfig, images: TaggedImages, 
 
 
 def level_settings(config: HostConfig, levels: tuple[str, ...]) -> dict[str, Any]:
-    """The same for named levels of a wholly frozen backbone; refiners and segmenters share them."""
+    """The same for named levels of a wholly frozen backbone; what reads the same ones shares a cache."""
     names = ("backbone", "weights", "output_stride", "dilate")
     return {"levels": levels, **{name: getattr(config, name) for name in names}}
 

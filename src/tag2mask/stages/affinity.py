@@ -109,9 +109,10 @@ def open_levels(config: RunConfig, setup: SeedSetup, run: Path, report: Reporter
 
 
 def affinity_network(kind: Walker, config: RunConfig, setup: SeedSetup, inputs: PhotoInputs) -> AffinityStage:
-    """An untrained network; the same for the same seed."""
+    """An untrained network for inputs of ``open_levels``; the same for the same seed."""
+    if not isinstance(inputs.host, LevelsHost):
+        raise ValueError(f"the inputs are of a {type(inputs.host).__name__}; make them with open_levels")
     torch.manual_seed(setup.seed)
-    assert isinstance(inputs.host, LevelsHost)
     return AffinityStage(kind, inputs.host, config.refine.irn, config.refine.psa).to(setup.device)
 
 
