@@ -20,7 +20,7 @@ from tag2mask.fpr.prototypes import Prototypes
 
 def trained_tensors(module: nn.Module) -> dict[str, Tensor]:
     """Parameters and buffers of the trained half, by name; the frozen half is given by the settings."""
-    return {k: v for k, v in module.state_dict().items() if not k.startswith("frozen_stages.")}
+    return {k: v for k, v in module.state_dict().items() if "frozen_stages" not in k.split(".")}
 
 
 def save_weights(path: Path, module: nn.Module) -> None:

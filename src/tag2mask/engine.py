@@ -11,7 +11,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -21,9 +21,9 @@ from tag2mask.checkpoints import load_prototypes, load_state, save_prototypes, s
 from tag2mask.config import FPRConfig, OptimiserConfig
 from tag2mask.data.order import epoch_batches
 from tag2mask.errors import InputError
-from tag2mask.fpr.objective import Terms, collect_prototypes, fpr_loss
+from tag2mask.fpr.objective import collect_prototypes, fpr_loss
 from tag2mask.fpr.prototypes import Prototypes
-from tag2mask.hosts.cam import CamHost
+from tag2mask.hosts import Host, HostOutput
 from tag2mask.hosts.inputs import PhotoInputs
 from tag2mask.hosts.labelled import LabelledInputs
 from tag2mask.maps.merge import merged_output
@@ -57,24 +57,29 @@ def rate_factor(config: OptimiserConfig, step: int, steps: int) -> float:
     """What the learning rates are multiplied by at a step."""
     if config.schedule == "poly":
         return (1 - step / steps) ** config.poly_power
-    rise = WARM_UP_SHARE * steps
+    share = WARM_UP_SHARE if config.schedule == "onecycle" else config.warm_up / max(1, config.epochs)
+    rise = share * steps
     if step < rise:
         return (step + 1) / (rise + 1)
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / (steps - rise)))
 
 
-def build_optimiser(host: CamHost, config: OptimiserConfig, side: bool) -> torch.optim.Optimizer:
-    """AdamW or SGD over the trained half: backbone stages at their own rate, all else at the classifier's.
+class ExtraLoss(Protocol):
+    """What a method minimises beside the host's losses and the terms of Eq. 9; a module, where it learns something."""
 
-    Without ``side``, the side branch is left as it is.
-    """
-    backbone = host.backbone_parameters()
-    new = [*host.main_parameters(), *(host.side_parameters() if side else ())]
-    groups = [
-        {"params": backbone, "lr": config.backbone_rate, "base": config.backbone_rate},
-        {"params": new, "lr": config.learning_rate, "base": config.learning_rate},
-    ]
-    return new_optimiser(groups, config)
+    def __call__(self, host: Host, output: HostOutput, batch: np.ndarray, labels: Tensor, epoch: int) -> Tensor:
+        """The host's output for a training batch (B,) of image numbers with labels (B, C) -> a scalar."""
+        ...
+
+
+def build_optimiser(
+    host: Host, config: OptimiserConfig, side: bool, extra: ExtraLoss | None = None
+) -> torch.optim.Optimizer:
+    """AdamW or SGD over what the host says, and over what an extra loss learns, at the classifier's rate."""
+    groups = host.parameter_groups(config, side)
+    if isinstance(extra, nn.Module) and any(True for _ in extra.parameters()):
+        groups.append({"params": list(extra.parameters()), "lr": config.learning_rate})
+    return new_optimiser([{**group, "base": group["lr"]} for group in groups], config)
 
 
 def new_optimiser(groups: list[dict[str, Any]], config: OptimiserConfig) -> torch.optim.Optimizer:
@@ -85,8 +90,9 @@ def new_optimiser(groups: list[dict[str, Any]], config: OptimiserConfig) -> torc
 
 
 def fit(
-    host: CamHost, inputs: PhotoInputs, labels: np.ndarray, config: OptimiserConfig, fpr: FPRConfig,
+    host: Host, inputs: PhotoInputs, labels: np.ndarray, config: OptimiserConfig, fpr: FPRConfig,
     superclasses: tuple[int, ...] | None, seed: int, folder: Path, step: Step, resume: bool, side: bool = True,
+    extra: ExtraLoss | None = None,
 ) -> list[int]:  # fmt: skip
     """Train the host's trained half in place for ``config.epochs`` epochs.
 
@@ -95,11 +101,12 @@ def fit(
         labels: (N, C), 1 tagged, 0 not tagged, -1 unknown.
         superclasses: a number for each class, or None.
         folder: gets ``weights.safetensors`` when done, ``state.safetensors`` after each epoch, ``metrics.jsonl``
-            with a line for each epoch, ``prototypes.safetensors``.
+            with a line for each epoch, ``prototypes.safetensors`` and, of every collection, ``prototypes/``.
         step: progress.
         resume: go on from ``state.safetensors``, if there.
         side: train the side branch, where the host has one. Without, it is left out, and its batch norms get the
             statistics of the images at the end, so that it may join from there.
+        extra: a further loss.
 
     Returns:
         Classes that keep no negative prototype, for a warning that names them.
@@ -107,53 +114,72 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     device = inputs.device
     targets = torch.tensor(labels, dtype=torch.float32, device=device)  # (N, C)
-    optimiser = build_optimiser(host, config, side)
+    optimiser = build_optimiser(host, config, side, extra)
+    learning = nn.ModuleList([host, extra]) if isinstance(extra, nn.Module) else host
     state_path, metrics_path = folder / "state.safetensors", folder / "metrics.jsonl"
-    start = load_state(state_path, host, optimiser) if resume and state_path.is_file() else 0
+    start = load_state(state_path, learning, optimiser) if resume and state_path.is_file() else 0
     keep_lines(metrics_path, start)
     prototypes: Prototypes | None = None
     bare: list[int] = []
-    if not side and start == 0 and (host.neck is not None or host.side is not None):
-        host.measure_scales(inputs.training(np.arange(min(len(labels), IMAGES_FOR_SCALES)), seed, 0))
+    if not side and start == 0:
+        host.prepare(inputs.training(np.arange(min(len(labels), IMAGES_FOR_SCALES)), seed, 0))
     for epoch in range(start, config.epochs):
         if fpr.needs_prototypes() and (epoch % fpr.collect_every == 0 or prototypes is None):
             collected_at = epoch - epoch % fpr.collect_every
             if epoch == collected_at:
                 prototypes = collect(host, inputs, targets, fpr, superclasses, seed)
+                (folder / "prototypes").mkdir(exist_ok=True)
+                save_prototypes(folder / "prototypes" / f"epoch{epoch + 1:03}.safetensors", prototypes)
                 save_prototypes(folder / "prototypes.safetensors", prototypes)
             else:  # resumed between two collections
                 prototypes = load_prototypes(folder / "prototypes.safetensors", device)
             bare = prototypes.without_negatives()
-        line = train_epoch(host, inputs, targets, optimiser, config, fpr, prototypes, seed, epoch, step, side)
+        line = train_epoch(host, inputs, targets, optimiser, config, fpr, prototypes, seed, epoch, step, side, extra)
         append_lines(metrics_path, [line])
-        save_state(state_path, host, optimiser, epoch + 1)
+        save_state(state_path, learning, optimiser, epoch + 1)
     if not side:
         batches = epoch_batches(len(targets), config.batch_size, seed, config.epochs)
-        host.eval()
-        host.measure_side(inputs.training(batch, seed, config.epochs) for batch in batches)
+        host.finish(inputs.training(batch, seed, config.epochs) for batch in batches)
     save_weights(folder / "weights.safetensors", host)
     return bare
 
 
+class StepTerms(NamedTuple):
+    """Terms of a training step: those of Eq. 9, and the sum of all others."""
+
+    total: Tensor
+    others: Tensor
+    """What the host and an extra loss add."""
+    classification: Tensor
+    region: Tensor
+    pixel: Tensor
+    suppressed_share: Tensor
+
+
 def train_epoch(
-    host: CamHost, inputs: PhotoInputs, targets: Tensor, optimiser: torch.optim.Optimizer, config: OptimiserConfig,
+    host: Host, inputs: PhotoInputs, targets: Tensor, optimiser: torch.optim.Optimizer, config: OptimiserConfig,
     fpr: FPRConfig, prototypes: Prototypes | None, seed: int, epoch: int, step: Step, side: bool,
+    extra: ExtraLoss | None = None,
 ) -> dict[str, float]:  # fmt: skip
     """One epoch of classification and rectification; returns the means of its terms."""
+    torch.manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]))  # what dropout draws from
     host.train()
-    host.freeze_batch_norm(neck=epoch >= config.batch_norm_until * config.epochs)
+    host.freeze_batch_norm(learning=epoch < config.batch_norm_until * config.epochs)
     level_features = fpr.needs_prototypes() and fpr.feature_space == "levels"
     steps = steps_per_epoch(len(targets), config) * config.epochs
     classifiers = {id(weight) for weight in host.classifier_parameters()}
     clipped = [p for group in optimiser.param_groups for p in group["params"] if id(p) not in classifiers]
 
-    def losses(batch: np.ndarray) -> Terms:
-        output = host.trained_part(inputs.training(batch, seed, epoch), side, level_features)
+    def losses(batch: np.ndarray) -> StepTerms:
+        labels = targets[torch.from_numpy(batch)]
+        output, own = host.training_part(inputs.training(batch, seed, epoch), labels, side, level_features)
         with torch.autocast(inputs.device.type, enabled=False):  # distances and exponentials want all their digits
-            return fpr_loss(
-                output.features.float(), output.maps.float(), output.logits.float(), targets[torch.from_numpy(batch)],
-                prototypes, fpr, steps, host.classifier,
-            )  # fmt: skip
+            output = HostOutput(*(tensor.float() for tensor in output))
+            terms = fpr_loss(*output, labels, prototypes, fpr, steps, host.maps)
+            more = terms.total.new_zeros(()) if own is None else own.float()
+            if extra is not None:
+                more = more + extra(host, output, batch, labels, epoch)
+            return StepTerms(terms.total + more, more.detach(), *terms[1:])
 
     return optimise(losses, len(targets), optimiser, clipped, config, seed, epoch, step)
 
@@ -256,7 +282,7 @@ def fit_labelled(
 
 @torch.no_grad()
 def collect(
-    host: CamHost, inputs: PhotoInputs, targets: Tensor, fpr: FPRConfig, superclasses: tuple[int, ...] | None, seed: int
+    host: Host, inputs: PhotoInputs, targets: Tensor, fpr: FPRConfig, superclasses: tuple[int, ...] | None, seed: int
 ) -> Prototypes:  # fmt: skip
     """The prototype pass over all images, without augmentation, at the scales and mirrorings that ``fpr`` asks for."""
     host.eval()

@@ -36,7 +36,16 @@ def test_one_cycle_against_numbers_by_hand() -> None:
     assert factors[199] == pytest.approx(8.5e-5, rel=0.01)
 
 
-@given(st.integers(1, 400), st.sampled_from(["poly", "onecycle"]))
+def test_cosine_against_numbers_by_hand() -> None:
+    config = OptimiserConfig(schedule="cosine", epochs=20, warm_up=5)
+    factors = [rate_factor(config, step, 200) for step in range(200)]  # up in 50 steps, down in 150
+    assert [factors[step] for step in (0, 49, 50, 125)] == pytest.approx([1 / 51, 50 / 51, 1.0, 0.5])
+    assert factors[100] == pytest.approx(0.5 * (1 + math.cos(math.pi / 3)))
+    assert rate_factor(replace(config, warm_up=0), 0, 200) == 1.0
+    assert 0 < rate_factor(replace(config, warm_up=30), 199, 200) < 1  # still rising where training ends before
+
+
+@given(st.integers(1, 400), st.sampled_from(["poly", "onecycle", "cosine"]))
 def test_a_schedule_stays_above_0_and_at_most_1_and_ends_low(steps: int, schedule: str) -> None:
     config = OptimiserConfig(schedule=schedule)  # type: ignore[arg-type]
     factors = [rate_factor(config, step, steps) for step in range(steps)]

@@ -7,9 +7,9 @@ from torch.nn import functional
 
 from tag2mask.config.segment import SegmentConfig
 from tag2mask.errors import InputError
+from tag2mask.hosts.wresnet38 import LEVELS, Block, Bottleneck, wresnet38_levels, wresnet38_stages
 from tag2mask.segment.build import build_segmenter
 from tag2mask.segment.deeplab import LargeFieldOfView, SummedDilations
-from tag2mask.segment.wresnet38 import LEVELS, Block, Bottleneck, wresnet38_levels, wresnet38_stages
 
 
 def test_deeplab_v2_head_is_the_sum_of_its_convolutions() -> None:

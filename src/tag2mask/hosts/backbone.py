@@ -15,42 +15,100 @@ from torch import Tensor, nn
 
 from tag2mask.config import HostConfig
 from tag2mask.errors import InputError
+from tag2mask.hosts.wresnet38 import LEVELS, MEAN, STD, wresnet38_chain, wresnet38_stages
 
 AFTER_THE_FEATURES = ("global_pool", "pool", "head", "fc", "classifier")
 """Children of a timm model from which on it classifies instead of making features."""
 CHOOSE_ANOTHER = "choose a convolutional one such as resnet50, efficientnet_b0, regnety_008 or convnext_tiny."
+WHOLE = "features"
+"""Key of the only stage of a model that is not a chain of stages."""
+ANY_SIZE: tuple[dict[str, Any], ...] = (
+    {"dynamic_img_size": True, "dynamic_img_pad": True}, {"dynamic_img_size": True}, {"strict_img_size": False}, {},
+)  # fmt: skip
+"""How transformers are told to take images of any size; families differ in the name."""
 
 
-def build_stages(config: HostConfig) -> tuple[nn.ModuleDict, tuple[float, ...], tuple[float, ...]]:
+class WholeModel(nn.Module):
+    """A timm model as one stage: images (N, 3, H, W) -> its last feature map (N, D, h, w), normalised as it ends.
+
+    For transformers (patch tokens as a map, class tokens left out) and for networks whose branches run side by side.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        feature_maps: Callable[..., list[Tensor]] = self.model.forward_intermediates  # type: ignore[assignment]
+        return feature_maps(images, indices=1, norm=True, output_fmt="NCHW", intermediates_only=True)[-1]
+
+
+def build_stages(
+    config: HostConfig, chain_alone: bool = False
+) -> tuple[nn.ModuleDict, tuple[float, ...], tuple[float, ...]]:
     """The backbone as an ordered dictionary of stages, and the mean and deviation its inputs are normalised by.
 
     Stage names are the model's own children, sequences unfolded once: ``layer3``, ``blocks.5``, ``bn2``. A dot cannot
-    stand in a module name, so the keys have ``blocks_5``; ``stage_key`` translates.
+    stand in a module name, so the keys have ``blocks_5``; ``stage_key`` translates. A model that is not a plain chain
+    of stages (a transformer, say) is one stage, ``features``, at its own stride.
+
+    Args:
+        chain_alone: refuse such a model.
 
     Raises:
-        InputError: unknown backbone, a stride that it cannot have, missing or unfitting weights, or a backbone that
-            is not a plain chain of stages (transformers).
+        InputError: unknown backbone, a stride that it cannot have, missing or unfitting weights, or a backbone
+            without feature maps.
     """
-    if not timm.is_model(config.backbone):
-        near = difflib.get_close_matches(config.backbone, timm.list_models(), n=3)
+    if config.backbone == "wresnet38":
+        return wresnet38_of(config), MEAN, STD
+    name, stride = config.backbone, config.output_stride if config.dilate else 32
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=3)
         hint = f" Did you mean {', '.join(near)}?" if near else ""
-        raise InputError(f"host.backbone {config.backbone!r} is not a timm model.{hint}")
-    stride = config.output_stride if config.dilate else 32
-    options: dict[str, Any] = {} if stride == 32 else {"output_stride": stride}
+        raise InputError(f"host.backbone {name!r} is not a timm model.{hint}")
+    model = create_model(config, {} if stride == 32 else {"output_stride": stride})
+    dilated = model is not None and config.dilate
+    if model is None and not chain_alone:
+        model = create_model(config, {})
+    if model is None:
+        raise InputError(f"host.backbone {name!r} has no form with feature maps at stride {stride}; {CHOOSE_ANOTHER}")
+    stages = chain_of(model)
+    if not is_chain(stages, model):
+        if chain_alone:
+            raise InputError(
+                f"host.backbone {name!r} is not a plain chain of stages that makes feature maps; {CHOOSE_ANOTHER}"
+            )
+        model = next(found for options in ANY_SIZE if (found := create_model(config, options)) is not None)
+        stages = nn.ModuleDict({WHOLE: WholeModel(model)})
+        check_whole(stages, name)
+    elif not dilated and not undilate(stages, config.output_stride) and not config.dilate:
+        raise InputError(
+            f"host.dilate is false, but host.backbone {name!r} cannot be set to output stride {config.output_stride} "
+            "without dilation; set host.dilate to true, or choose a ResNet."
+        )
+    settings: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
+    return stages, tuple(settings["mean"]), tuple(settings["std"])
+
+
+def create_model(config: HostConfig, options: dict[str, Any]) -> nn.Module | None:
+    """The timm model with its weights and without its classifier; None where its family has no such form."""
     try:
         model = timm.create_model(
             config.backbone, pretrained=config.weights == "timm", num_classes=0, global_pool="", **options
         )
-    except (TypeError, AssertionError) as error:  # how families say that they have no such form
-        raise InputError(
-            f"host.backbone {config.backbone!r} has no form with feature maps at stride {stride}; {CHOOSE_ANOTHER}"
-        ) from error
+    except (TypeError, AssertionError):  # how families say that they have no such form
+        return None
     except (RuntimeError, OSError, ValueError) as error:
         raise InputError(
             f"host.backbone {config.backbone!r} with weights {config.weights!r} cannot be built: {error}"
         ) from error
     if config.weights not in ("timm", "none"):
         load_weights(config.weights, config.backbone, model)
+    return model
+
+
+def chain_of(model: nn.Module) -> nn.ModuleDict:
+    """The children of a timm model up to where it classifies, sequences unfolded once."""
     chain: dict[str, nn.Module] = {}
     for name, child in model.named_children():
         if name in AFTER_THE_FEATURES:
@@ -59,19 +117,41 @@ def build_stages(config: HostConfig) -> tuple[nn.ModuleDict, tuple[float, ...], 
             chain.update({f"{name}_{inner}": module for inner, module in child.named_children()})
         else:
             chain[name] = child
-    stages = nn.ModuleDict(chain)
-    check_chain(stages, model, config.backbone)
-    if not config.dilate:
-        undilate(stages, config.output_stride, config.backbone)
-    settings: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
-    return stages, tuple(settings["mean"]), tuple(settings["std"])
+    return nn.ModuleDict(chain)
+
+
+def wresnet38_of(config: HostConfig) -> nn.ModuleDict:
+    """The stages of WResNet-38, which timm does not have; conv4, conv5 and conv6 are among them.
+
+    Raises:
+        InputError: another stride than 8, weights `timm`, and files that are missing or do not fit.
+    """
+    if config.output_stride != 8:
+        raise InputError(
+            f"host.output_stride is {config.output_stride}, but host.backbone wresnet38 has stride 8; say "
+            "--host.output_stride 8."
+        )
+    if config.weights == "timm":
+        raise InputError("host.weights is 'timm', which has no wresnet38; give a file of its weights, or `none`.")
+    stages = wresnet38_stages()
+    if config.weights != "none":
+        load_weights(config.weights, config.backbone, stages)
+    return wresnet38_chain(stages)
+
+
+def listed_levels(backbone: str) -> tuple[str, ...]:
+    """Names of the feature levels of a backbone, shallow first: timm's own list, or the published ones."""
+    if backbone == "wresnet38":
+        return tuple(LEVELS)
+    with torch.device("meta"):  # names alone
+        information: list[dict[str, Any]] = list(timm.create_model(backbone).feature_info)  # type: ignore[arg-type]
+    return tuple(str(level["module"]).replace(".", "_") for level in information)
 
 
 def deep_levels(backbone: str, stages: nn.ModuleDict) -> tuple[str, ...]:
-    """Names of the last two feature levels that timm lists for a backbone: what a side branch sees unless told."""
-    information: list[dict[str, Any]] = list(timm.create_model(backbone).feature_info)  # type: ignore[arg-type]
-    listed = [str(level["module"]).replace(".", "_") for level in information]
+    """Names of the last two feature levels that a backbone lists: what a side branch sees unless told."""
     chain = list(stages)
+    listed = listed_levels(backbone)
     ends = [next((k for k in reversed(chain) if k == name or k.startswith(f"{name}_")), "") for name in listed]
     return tuple(name for name in ends if name)[-2:] or (chain[-1],)
 
@@ -87,8 +167,8 @@ def stage_key(name: str, stages: nn.ModuleDict, setting: str) -> str:
 
 
 @torch.no_grad()
-def check_chain(stages: nn.ModuleDict, model: nn.Module, name: str) -> None:
-    """Make sure that running the stages one after the other is what the model itself computes."""
+def is_chain(stages: nn.ModuleDict, model: nn.Module) -> bool:
+    """Whether running the stages one after the other is what the model itself computes, and makes feature maps."""
     model.eval()
     probe = torch.linspace(-1, 1, 3 * 64 * 64).view(1, 3, 64, 64)
     try:
@@ -96,44 +176,54 @@ def check_chain(stages: nn.ModuleDict, model: nn.Module, name: str) -> None:
         expected, x = forward_features(probe), probe
         for stage in stages.values():
             x = stage(x)
-        same = (
-            x.shape == expected.shape and x.dim() == 4 and torch.allclose(x, expected, atol=1e-4, rtol=1e-3)
-        )
+        maps = x.dim() == 4 and x.shape[2] == x.shape[3]  # channels first: of a square photo
+        return maps and x.shape == expected.shape and torch.allclose(x, expected, atol=1e-4, rtol=1e-3)
     except (RuntimeError, TypeError, ValueError, AssertionError, AttributeError):
-        same = False
-    if not same:
-        raise InputError(
-            f"host.backbone {name!r} is not a plain chain of stages that makes feature maps; {CHOOSE_ANOTHER}"
-        )
+        return False
 
 
 @torch.no_grad()
-def undilate(stages: nn.ModuleDict, output_stride: int, name: str) -> None:
+def check_whole(stages: nn.ModuleDict, name: str) -> None:
+    """Make sure that a whole model makes feature maps of an image of any size."""
+    try:
+        map_ = stages.eval()[WHOLE](torch.zeros(1, 3, 96, 64))
+        same = map_.dim() == 4 and map_.shape[2] > map_.shape[3]
+    except (RuntimeError, TypeError, ValueError, AssertionError, AttributeError):
+        same = False
+    if not same:
+        raise InputError(f"host.backbone {name!r} makes no feature maps of photos of any size; {CHOOSE_ANOTHER}")
+
+
+@torch.no_grad()
+def undilate(stages: nn.ModuleDict, output_stride: int) -> bool:
     """Set the stride of the stages beyond ``output_stride`` to 1, without dilation (the IRN family's ResNet).
 
     An average pooling that halves becomes the identity, as where timm itself builds a stage at stride 1.
+
+    Returns:
+        Whether that stride is reached. Where a stage falls apart on the way, all have their own strides again.
     """
     x, side = torch.zeros(1, 3, 64, 64), 64
+    changed: list[tuple[nn.Module, dict[str, Any]]] = []
     stages.eval()
     try:
         for stage in stages.values():
             after = stage(x)
             if side // after.shape[-1] > output_stride:
                 for module in stage.modules():
+                    if isinstance(module, nn.Conv2d | nn.AvgPool2d):
+                        changed.append((module, dict(vars(module))))
                     if isinstance(module, nn.Conv2d) and module.stride == (2, 2):
                         module.stride = (1, 1)
                     elif isinstance(module, nn.AvgPool2d) and module.stride in (2, (2, 2)):
                         module.kernel_size, module.stride, module.padding = 1, 1, 0
                 after = stage(x)
             x = after
-        reached = x.shape[-1] == side // output_stride
     except RuntimeError:  # branches of a stage that no longer agree in size
-        reached = False
-    if not reached:
-        raise InputError(
-            f"host.dilate is false, but host.backbone {name!r} cannot be set to output stride {output_stride} without "
-            "dilation; set host.dilate to true, or choose a ResNet."
-        )
+        for module, before in changed:
+            vars(module).update(before)
+        return False
+    return bool(x.shape[-1] == side // output_stride)
 
 
 def load_weights(source: str, backbone: str, model: nn.Module) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tag2mask.config import HostConfig
+from tag2mask.config import HostConfig, OptimiserConfig
 from tag2mask.errors import InputError
-from tag2mask.hosts import HostOutput
 from tag2mask.hosts.backbone import build_stages, deep_levels, stage_key
+from tag2mask.hosts.host import Host, HostOutput, batch_norms
 
 
 class Neck(nn.Module):
@@ -73,7 +74,7 @@ def resized(maps: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
     return functional.interpolate(maps, size, mode="bilinear", align_corners=False)
 
 
-class CamHost(nn.Module):
+class CamHost(Host):
     """Class activation maps over a timm backbone, split into a frozen part and a trained part.
 
     ``forward`` is the whole network. ``frozen_part`` and ``trained_part`` are its halves, so that the output of the
@@ -86,6 +87,7 @@ class CamHost(nn.Module):
     Args:
         config: backbone, levels, stride, freezing, neck, side branch.
         class_count: C.
+        more_levels: chooses further stages, by key, whose outputs a host reads that adds something to this one.
 
     Attributes:
         mean, std: what inputs in [0, 1] are normalised by, three numbers each.
@@ -94,7 +96,10 @@ class CamHost(nn.Module):
 
     feature_scale: Tensor
 
-    def __init__(self, config: HostConfig, class_count: int) -> None:
+    def __init__(
+        self, config: HostConfig, class_count: int,
+        more_levels: Callable[[nn.ModuleDict], tuple[str, ...]] | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         stages, self.mean, self.std = build_stages(config)
         names = list(stages)
@@ -106,7 +111,9 @@ class CamHost(nn.Module):
             side = list(deep_levels(config.backbone, stages))
         self.main_levels = tuple(sorted(main, key=names.index))
         self.side_levels = tuple(sorted(side, key=names.index))
-        last = max(names.index(name) for name in main + side)
+        self.more_levels = more_levels(stages) if more_levels is not None else ()
+        self.kept_levels = {*main, *side, *self.more_levels}
+        last = max(names.index(name) for name in self.kept_levels)
         if config.freeze == "none":
             frozen = 0
         elif config.freeze == "all":
@@ -148,39 +155,28 @@ class CamHost(nn.Module):
         """Run the stages on ``x`` and put the outputs that are used into ``levels``."""
         for name, stage in stages.items():
             x = stage(x)
-            if name in self.main_levels or name in self.side_levels:
+            if name in self.kept_levels:
                 levels[name] = x
         return x
 
-    def train(self, mode: bool = True) -> CamHost:
-        """Training mode, in which the frozen half stays as it is: its batch norms keep their statistics."""
-        super().train(mode)
-        self.frozen_stages.eval()
-        return self
-
-    def freeze_batch_norm(self, neck: bool) -> None:
+    def freeze_batch_norm(self, learning: bool) -> None:
         """Use and keep the running statistics of the batch norms of the backbone and the side branch.
 
-        Of the main branch's neck as well if ``neck``. Affine parameters still learn. Undone by ``train()``.
+        Of the main branch's neck as well unless ``learning``. Affine parameters still learn. Undone by ``train()``.
         """
-        for part in (self.trained_stages, self.side, self.neck if neck else None):
-            for module in part.modules() if part is not None else ():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
+        for part in (self.trained_stages, self.side, None if learning else self.neck):
+            for norm in batch_norms(part) if part is not None else ():
+                norm.eval()
 
-    def backbone_parameters(self) -> list[nn.Parameter]:
-        """Trained parameters of the backbone."""
-        return list(self.trained_stages.parameters())
-
-    def main_parameters(self) -> list[nn.Parameter]:
-        """Parameters of the main branch's neck and classifier."""
-        return [*(self.neck.parameters() if self.neck is not None else ()), *self.classifier.parameters()]
-
-    def side_parameters(self) -> list[nn.Parameter]:
-        """Parameters of the side branch; none without one."""
-        if self.side is None or self.side_classifier is None:
-            return []
-        return [*self.side.parameters(), *self.side_classifier.parameters()]
+    def parameter_groups(self, config: OptimiserConfig, side: bool) -> list[dict[str, Any]]:
+        """Backbone stages at their own rate, all else at the classifier's; without ``side`` its branch is left out."""
+        new = [*(self.neck.parameters() if self.neck is not None else ()), *self.classifier.parameters()]
+        if side and self.side is not None and self.side_classifier is not None:
+            new += [*self.side.parameters(), *self.side_classifier.parameters()]
+        return [
+            {"params": list(self.trained_stages.parameters()), "lr": config.backbone_rate},
+            {"params": new, "lr": config.learning_rate},
+        ]
 
     def classifier_parameters(self) -> list[nn.Parameter]:
         """Weights of the 1x1 classifiers."""
@@ -188,8 +184,10 @@ class CamHost(nn.Module):
         return [*self.classifier.parameters(), *side]
 
     @torch.no_grad()
-    def measure_scales(self, frozen: list[Tensor]) -> None:
+    def prepare(self, frozen: list[Tensor]) -> None:
         """Measure the scale (root mean square) of the levels in one large batch, before training."""
+        if self.neck is None and self.side is None:
+            return
         self.eval()
         levels = self.levels(frozen)
         if self.neck is None and not len(self.trained_stages):
@@ -199,8 +197,8 @@ class CamHost(nn.Module):
                 neck.measure([levels[name] for name in names])
 
     @torch.no_grad()
-    def measure_side(self, batches: Iterable[list[Tensor]]) -> None:
-        """Give the side branch's batch norms the statistics of a data set, with its weights as they are."""
+    def finish(self, batches: Iterable[list[Tensor]]) -> None:
+        """Give the side branch's batch norms the statistics of a data set, so that it may join from there."""
         if self.side is None:
             return
         norms = [m for m in self.side.modules() if isinstance(m, nn.BatchNorm2d)]
@@ -208,6 +206,7 @@ class CamHost(nn.Module):
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None  # the plain average over all batches
+        self.eval()
         self.side.train()
         for frozen in batches:
             self.trained_part(frozen)
@@ -215,7 +214,6 @@ class CamHost(nn.Module):
         for norm, value in zip(norms, momentum, strict=True):
             norm.momentum = value
 
-    @torch.no_grad()
     def frozen_part(self, images: Tensor) -> list[Tensor]:
         """Normalised images (N, 3, H, W) -> frozen levels, and last what the trained stages start from, if any."""
         levels: dict[str, Tensor] = {}
@@ -230,11 +228,14 @@ class CamHost(nn.Module):
             level_features: features F are the scaled levels that the side branch sees (the neck, without a side
                 branch) in place of what it makes of them; a bare level is the same either way.
         """
-        levels = self.levels(frozen)
+        return self.read(self.levels(frozen), side, level_features)
+
+    def read(self, levels: dict[str, Tensor], side: bool = True, level_features: bool = False) -> HostOutput:
+        """``trained_part`` from all levels by name, for a host that needs them for more."""
         main = [levels[name] for name in self.main_levels]
         scaled = self.neck.scaled(main) if self.neck is not None else []
         features = self.neck(scaled) if self.neck is not None else main[-1] / self.feature_scale  # (N, D, H, W)
-        maps = self.classifier(features)  # (N, C, H, W)
+        maps = self.maps(features)  # (N, C, H, W)
         if side and self.side is not None and self.side_classifier is not None:
             scaled = self.side.scaled([levels[name] for name in self.side_levels])
             features = self.side(scaled)  # (N, D, H, W) at the side's stride
@@ -243,14 +244,32 @@ class CamHost(nn.Module):
             features = side_by_side(scaled)
         return HostOutput(features, maps, maps.mean(dim=(2, 3)))  # logits: (N, C)
 
+    def attribution_part(self, frozen: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """``frozen_part``'s output -> all features that the class maps are made of (N, D, H, W), these (N, C, H, W).
+
+        With a side branch these are the main branch's features at the side's stride and the side's own behind them. A
+        1x1 convolution and bilinear resizing may be exchanged, so the maps are those of ``trained_part``.
+        """
+        levels = self.levels(frozen)
+        main = [levels[name] for name in self.main_levels]
+        features = self.neck(self.neck.scaled(main)) if self.neck is not None else main[-1] / self.feature_scale
+        weight = self.classifier.weight  # (C, D, 1, 1)
+        if self.side is not None and self.side_classifier is not None:
+            own = self.side(self.side.scaled([levels[name] for name in self.side_levels]))  # (N, D_side, H, W)
+            features = torch.cat([resized(features, own.shape[2:]), own], dim=1)  # (N, D + D_side, H, W)
+            weight = torch.cat([weight, self.side_classifier.weight], dim=1)  # (C, D + D_side, 1, 1)
+        return features, functional.conv2d(features, weight)  # maps: (N, C, H, W)
+
     def levels(self, frozen: list[Tensor]) -> dict[str, Tensor]:
         """All levels by name, from the frozen half's output."""
         frozen = [level.contiguous(memory_format=torch.channels_last) for level in frozen]
-        names = [n for n in self.frozen_stages if n in self.main_levels or n in self.side_levels]
+        names = [name for name in self.frozen_stages if name in self.kept_levels]
         levels = dict(zip(names, frozen, strict=False))
         if len(self.trained_stages):
             self._run(self.trained_stages, frozen[-1], levels)
         return levels
 
-    def forward(self, images: Tensor) -> HostOutput:
-        return self.trained_part(self.frozen_part(images))
+    def maps(self, features: Tensor) -> Tensor:
+        """Trained features of the main branch (N, D, H, W) -> class maps (N, C, H, W)."""
+        maps: Tensor = self.classifier(features)
+        return maps

@@ -47,7 +47,7 @@ class PhotoInputs:
         self.host, self.images, self.views, self.device = host, images, views, device
 
     def training(self, indices: np.ndarray, seed: int, epoch: int) -> list[Tensor]:
-        """Augmented input of ``CamHost.trained_part`` for a batch, a function of (seed, epoch, index)."""
+        """Augmented input of ``Host.trained_part`` for a batch, a function of (seed, epoch, index)."""
         views, host = self.views, self.host
         if views.kind == "crop":
             crops = [
@@ -60,18 +60,19 @@ class PhotoInputs:
                     seed,
                     epoch,
                     int(i),
+                    views.colour_jitter,
                 )
                 for i in indices
             ]
             return host.frozen_part(torch.stack(crops).to(self.device))
-        pixels = self._pixels(indices, 1.0)  # (N, 3, S, S)
+        pixels = self.pixels(indices, 1.0)  # (N, 3, S, S)
         mirrored = torch.from_numpy(mirrored_draws(seed, epoch, indices)).to(self.device)
         pixels = torch.where(mirrored[:, None, None, None], pixels.flip(3), pixels)
         return host.frozen_part(zoomed([pixels], views.zoom, seed, epoch, indices)[0])
 
     def plain(self, indices: np.ndarray, mirrored: bool = False, scale: float = 1.0) -> list[Tensor]:
-        """Input of ``CamHost.trained_part`` without augmentation. In ``crop`` views one image at a time."""
-        pixels = self._pixels(indices, scale)
+        """Input of ``Host.trained_part`` without augmentation. In ``crop`` views one image at a time."""
+        pixels = self.pixels(indices, scale)
         return self.host.frozen_part(pixels.flip(3) if mirrored else pixels)
 
     def plain_batches(self, batch_size: int) -> Iterator[np.ndarray]:
@@ -80,7 +81,8 @@ class PhotoInputs:
         for start in range(0, len(self.images), step):
             yield np.arange(start, min(start + step, len(self.images)))
 
-    def _pixels(self, indices: np.ndarray, scale: float) -> Tensor:
+    def pixels(self, indices: np.ndarray, scale: float) -> Tensor:
+        """Normalised photos (N, 3, H, W) at a scale of the view's size, on the device."""
         photos = [self.images.image(int(i)) for i in indices]
         if self.views.kind == "square":
             photos = [square(photo, max(1, round(self.views.size * scale))) for photo in photos]
@@ -136,9 +138,12 @@ def level_settings(config: HostConfig, levels: tuple[str, ...]) -> dict[str, Any
 
 
 def frozen_settings(config: HostConfig) -> dict[str, Any]:
-    """What decides the output of a CAM's frozen half."""
-    settings = {k: v for k, v in asdict(config).items() if k not in ("neck", "neck_mix")}
+    """What decides the output of a host's frozen half."""
+    elsewhere = ("neck", "neck_mix", "rectified_maps", "seam", "mctformer")
+    settings = {k: v for k, v in asdict(config).items() if k not in elsewhere}
     settings["side"] = bool(config.side)
+    if config.kind == "seam":
+        settings["seam"] = (config.seam.levels, config.seam.small_scale)
     return settings
 
 
@@ -175,7 +180,7 @@ def build_cache(
     host.eval()
     arrays: list[np.memmap] = []
     for batch in reader.plain_batches(batch_size):
-        pixels = reader._pixels(batch, 1.0)
+        pixels = reader.pixels(batch, 1.0)
         both = [host.frozen_part(x) for x in (pixels, pixels.flip(3))]
         for number, (plain, mirrored) in enumerate(zip(*both, strict=True)):
             if len(arrays) == number:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import timm
 import torch
 from torch import Tensor, nn
 
 from tag2mask.config import HostConfig
 from tag2mask.errors import InputError
-from tag2mask.hosts.backbone import build_stages
+from tag2mask.hosts.backbone import build_stages, listed_levels
 
 FINEST_STRIDE = 4
 """Finer levels are left out: they are large and hold little that coarser ones do not."""
@@ -30,7 +27,7 @@ class LevelsHost(nn.Module):
 
     def __init__(self, config: HostConfig) -> None:
         super().__init__()
-        stages, self.mean, self.std = build_stages(config)
+        stages, self.mean, self.std = build_stages(config, chain_alone=True)
         ends = level_ends(config.backbone, stages)
         self.frozen_stages = stages
         self.frozen_stages.requires_grad_(False)
@@ -71,9 +68,6 @@ class LevelsHost(nn.Module):
 
 def level_ends(backbone: str, stages: nn.ModuleDict) -> set[str]:
     """Keys of the stages that end a feature level in timm's own list, and of a ResNet's max pooling."""
-    with torch.device("meta"):  # names alone
-        information: list[dict[str, Any]] = list(timm.create_model(backbone).feature_info)  # type: ignore[arg-type]
-    listed = {str(level["module"]).replace(".", "_") for level in information}
-    chain = list(stages)
+    listed, chain = listed_levels(backbone), list(stages)
     ends = {next((k for k in reversed(chain) if k == name or k.startswith(f"{name}_")), "") for name in listed}
     return (ends | {"maxpool"}) & set(chain)

