@@ -8,8 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tag2mask.fpr import Prototypes, training_free_rectification
-from tag2mask.hosts import HostOutput
-from tag2mask.hosts.cam import CamHost
+from tag2mask.hosts import Host, HostOutput
 from tag2mask.hosts.inputs import PhotoInputs
 
 EPSILON = 1e-5
@@ -18,7 +17,7 @@ EPSILON = 1e-5
 
 @torch.no_grad()
 def merged_output(
-    host: CamHost,
+    host: Host,
     inputs: PhotoInputs,
     batch: np.ndarray,
     scales: tuple[float, ...] = (1.0,),
@@ -27,7 +26,7 @@ def merged_output(
 ) -> HostOutput:
     """Features and class maps averaged over views on the grid of scale 1, as the prototype pass needs them.
 
-    ``level_features`` as in ``CamHost.trained_part``.
+    ``level_features`` as in ``Host.trained_part``.
 
     Returns:
         features (N, D, H, W), maps (N, C, H, W), logits (N, C) = spatial mean of the averaged maps.
@@ -51,7 +50,7 @@ def merged_output(
 
 @torch.no_grad()
 def class_activation(
-    host: CamHost, inputs: PhotoInputs, batch: np.ndarray, scales: tuple[float, ...], flip: bool,
+    host: Host, inputs: PhotoInputs, batch: np.ndarray, scales: tuple[float, ...], flip: bool,
     prototypes: Prototypes | None = None,
 ) -> tuple[list[Tensor], Tensor]:  # fmt: skip
     """relu(M) of every scale, plain plus mirrored-back, and the mean logits at scale 1 (or the first one).
@@ -66,7 +65,7 @@ def class_activation(
     for scale in scales:
         views = []
         for mirrored in (False, True) if flip else (False,):
-            output = host.trained_part(inputs.plain(batch, mirrored, scale), level_features=prototypes is not None)
+            output = host.localization_part(inputs.plain(batch, mirrored, scale), prototypes is not None)
             view = output.maps.relu()
             if prototypes is not None:
                 view = training_free_rectification(output.features, output.maps, prototypes)
