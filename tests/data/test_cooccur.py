@@ -171,6 +171,17 @@ def test_extremes_of_p_and_q() -> None:
         assert contexts_shown(scene) == contexts_of(scene.labels) - {None}
 
 
+def test_scenes_without_class_keep_their_contexts() -> None:
+    full, bare, some = (dataclasses.replace(SMALL, images=60, without_class=share) for share in (0.0, 1.0, 0.3))
+    for index in range(20):
+        scene, content = render_scene(bare, index), scene_content(full, index)
+        assert not scene.labels.any() and not scene.mask.any()
+        assert scene_content(bare, index).contexts == content.contexts
+    empty = sum(not scene_content(some, index).classes for index in range(60))
+    assert 8 <= empty <= 30
+    assert all(scene_content(some, i) in (scene_content(full, i), scene_content(bare, i)) for i in range(60))
+
+
 def test_another_q_only_adds_contexts(scenes: list[Scene]) -> None:
     more = dataclasses.replace(SMALL, context_alone=0.5)
     untouched = 0

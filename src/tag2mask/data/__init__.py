@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from tag2mask.config import DataConfig
 from tag2mask.data.cooccur import open_cooccur
-from tag2mask.data.folder import open_folder
 from tag2mask.data.images import TaggedImages
-from tag2mask.data.voc import open_voc
+from tag2mask.data.readers import read_rows
+from tag2mask.data.rows import open_rows
 
 __all__ = ["TaggedImages", "open_images"]
 
 
 def open_images(config: DataConfig) -> TaggedImages:
     """The images and tags that ``config`` names. Raises ``InputError`` (file and row) before anything is trained."""
-    if config.kind == "folder":
-        return open_folder(config)
-    if config.kind == "voc":
-        return open_voc(config)
-    return open_cooccur(config)
+    return open_cooccur(config) if config.kind == "cooccur" else open_rows(config, read_rows(config))

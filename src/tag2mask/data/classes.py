@@ -24,6 +24,30 @@ VOC_SUPERCLASSES = {
 VOC_NAMES = tuple(sorted(name for members in VOC_SUPERCLASSES.values() for name in members))
 """The 20 classes of PASCAL VOC; their official order, which numbers the masks, is the alphabetical one."""
 
+COCO_SUPERCLASSES = {
+    "person": ("person",),
+    "vehicle": ("bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat"),
+    "outdoor": ("traffic light", "fire hydrant", "stop sign", "parking meter", "bench"),
+    "animal": ("bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe"),
+    "accessory": ("backpack", "umbrella", "handbag", "tie", "suitcase"),
+    "sports": (
+        "frisbee", "skis", "snowboard", "sports ball", "kite", "baseball bat", "baseball glove", "skateboard",
+        "surfboard", "tennis racket",
+    ),
+    "kitchen": ("bottle", "wine glass", "cup", "fork", "knife", "spoon", "bowl"),
+    "food": (
+        "banana", "apple", "sandwich", "orange", "broccoli", "carrot", "hot dog", "pizza", "donut", "cake",
+    ),
+    "furniture": ("chair", "couch", "potted plant", "bed", "dining table", "toilet"),
+    "electronic": ("tv", "laptop", "mouse", "remote", "keyboard", "cell phone"),
+    "appliance": ("microwave", "oven", "toaster", "sink", "refrigerator"),
+    "indoor": ("book", "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush"),
+}  # fmt: skip
+"""The twelve super-categories of COCO."""
+
+COCO_NAMES = tuple(name for members in COCO_SUPERCLASSES.values() for name in members)
+"""The 80 classes of COCO in the order of their category ids, which have gaps: the mask value is the position + 1."""
+
 
 @dataclass(frozen=True)
 class Classes:
@@ -136,6 +160,18 @@ def read_superclasses(path: Path, names: Sequence[str], known: Sequence[str] = (
         if name not in superclass_of:
             raise fault(path, f"class {name!r} has no super-class", "put it in one, alone if need be")
     return tuple(superclass_of[name] for name in names)
+
+
+def built_in_superclasses(names: Sequence[str], partly: bool = False) -> tuple[str, ...] | None:
+    """Super-classes of data that have the 20 classes of VOC or the 80 of COCO, one for each of ``names``; else None.
+
+    ``partly``: some of VOC's 20 are enough.
+    """
+    for groups in (VOC_SUPERCLASSES,) if partly else (VOC_SUPERCLASSES, COCO_SUPERCLASSES):
+        group_of = {name: group for group, members in groups.items() for name in members}
+        if names and (set(names) <= set(group_of) if partly else set(names) == set(group_of)):
+            return tuple(group_of[name] for name in names)
+    return None
 
 
 def palette(count: int) -> np.ndarray:

@@ -63,7 +63,7 @@ GROUND_PAINTERS: dict[int, Callable[[Canvas, Random, Band], list[Band]]] = {
 }
 
 # One random stream for each of these; contexts and objects count up from theirs.
-CONTENT, LABEL_NOISE, LAYOUT, BACKDROP, CLUTTER, POST, CAMERA, CONTEXT, OBJECT = 0, 1, 2, 3, 4, 5, 6, 100, 200
+CONTENT, LABEL_NOISE, LAYOUT, BACKDROP, CLUTTER, POST, CAMERA, EMPTY, CONTEXT, OBJECT = 0, 1, 2, 3, 4, 5, 6, 7, 100, 200
 
 
 @dataclass(frozen=True)
@@ -147,6 +147,8 @@ def scene_content(config: CooccurConfig, index: int) -> Content:
     with_class, alone = config.context_with_class, config.context_alone
     chances = [with_class if k in invited else alone for k in range(len(CONTEXTS))]
     drawn = random.random(len(CONTEXTS))
+    if config.without_class and stream(config, index, EMPTY).random() < config.without_class:
+        classes = ()  # its contexts stay
     return Content(classes, tuple((drawn < chances).tolist()))
 
 

@@ -1,22 +1,23 @@
-"""The layout of a person with photos and tags: pictures in a folder and a CSV file.
+"""The layout of a person with photos and tags: pictures in a folder and a table.
 
-labels.csv      columns image, labels (or tags; names joined by `;`, may be empty) and, if wanted, split
+labels.csv      columns image, labels (or tags; names joined by `;`, may be empty) and, if wanted, split; or
+labels.tsv      the same with tabs between the cells; or
+labels.parquet  the same columns; the tags may also be a list of texts
 classes.txt     if wanted: one class name a line; else all names in the tags, sorted
 superclasses.yaml   if wanted: {super-class: [class, ...]}
 """
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from tag2mask.config import DataConfig
 from tag2mask.data.classes import read_classes
-from tag2mask.data.files import DataError, Finding, fault, normal, read_text
-from tag2mask.data.images import TaggedImages, verify_header
-from tag2mask.data.rows import Row, Source, inside, survey_rows
+from tag2mask.data.files import DataError, Finding, fault, normal
+from tag2mask.data.images import TaggedImages
+from tag2mask.data.rows import Row, Source, id_of, inside, open_rows
+from tag2mask.data.tables import FORMS, read_records
 
 ALL = "all"
 """The split that keeps every row."""
@@ -25,13 +26,25 @@ ALL = "all"
 def open_folder(config: DataConfig) -> TaggedImages:
     """The tagged images of ``config.root``, rows of ``config.split``. Looks at every row and at the header of every
     picture first; an ``InputError`` names the first fault (file and row) and says how many more there are."""
-    return survey_rows(config, read_folder(config), verify_header).opened()
+    return open_rows(config, read_folder(config))
+
+
+def table_file(config: DataConfig) -> Path:
+    """The table of tags: the one that is named, else ``labels.csv``, ``.tsv`` or ``.parquet``."""
+    root = Path(config.root)
+    if config.labels:
+        return root / config.labels
+    there = [root / f"labels{suffix}" for suffix in FORMS if (root / f"labels{suffix}").exists()]
+    if len(there) > 1:
+        names = " and ".join(path.name for path in there)
+        raise fault(root, f"there are {names}", "name one of them in data.labels")
+    return there[0] if there else root / "labels.csv"
 
 
 def read_folder(config: DataConfig) -> Source:
-    """The rows of the CSV file, no picture looked at. Raises ``DataError`` when there is no table to read."""
+    """The rows of the table, no picture looked at. Raises ``DataError`` when there is no table to read."""
     root = Path(config.root)
-    path = root / (config.labels or "labels.csv")
+    path = table_file(config)
     if not root.is_dir():
         raise fault(root, "there is no such folder", "correct data.root")
     entries: list[Row | Finding] = []
@@ -63,17 +76,10 @@ def read_folder(config: DataConfig) -> Source:
 
 def _rows(path: Path, split: str, splits: set[str]) -> Iterator[Row | Finding]:
     """One entry for each row; adds the names of the splits that occur to ``splits``."""
-    reader = csv.reader(io.StringIO(read_text(path)), strict=True)
     columns: dict[str, int] | None = None
     width = 0
-    row = 1  # where the record begins: a quoted cell may go over several lines
     try:
-        for record in reader:
-            cells = [cell.strip() for cell in record]
-            where = f"{path}, row {row}"
-            row = reader.line_num + 1
-            if not any(cells):
-                continue
+        for where, cells in read_records(path):
             if columns is None:
                 columns, width = _columns(cells, where, split), len(cells)
                 continue
@@ -81,17 +87,18 @@ def _rows(path: Path, split: str, splits: set[str]) -> Iterator[Row | Finding]:
                 yield _row(cells, columns, width, where, split, splits)
             except DataError as error:
                 yield error.finding
-    except csv.Error as error:
-        todo = 'close every quote, and write `""` for one inside'
-        yield fault(f"{path}, row {row}", f"this is not CSV ({error})", todo).finding
+    except DataError as error:
+        if columns is None:
+            raise
+        yield error.finding
 
 
 def _columns(header: list[str], where: str, split: str) -> dict[str, int]:
     """Position of image, labels and, if there, split in the header."""
     names = [cell.casefold() for cell in header]
     found = f"the columns are {', '.join(repr(cell) for cell in header)}"
-    if len(header) == 1 and any(mark in header[0] for mark in ";\t"):
-        raise fault(where, f"{found}: one column", "separate the columns by commas")
+    if len(header) == 1 and any(mark in header[0] for mark in ",;\t"):
+        raise fault(where, f"{found}: one column", "separate the columns by commas, or by tabs in a .tsv file")
     if "labels" in names and "tags" in names:
         raise fault(where, "there are both columns labels and tags", "keep one of the two")
     names = ["labels" if name == "tags" else name for name in names]
@@ -125,12 +132,7 @@ def _row(
         raise fault(where, "the cell of column image is empty", "write the path of the picture")
     path = inside(image, where)
     tags = tuple(name for cell in cells[columns["labels"]].split(";") if (name := cell.strip()))
-    return Row(where, _id(path), _files(path), tags, where, in_split=split in (row_split, ALL))
-
-
-def _id(path: PurePosixPath) -> str:
-    parts = path.with_suffix("").parts
-    return normal("/".join(parts[1:] if parts[0] == "images" and len(parts) > 1 else parts))
+    return Row(where, id_of(path), _files(path), tags, where, in_split=split in (row_split, ALL))
 
 
 def _files(path: PurePosixPath) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 from collections.abc import Callable, Iterator, Sequence
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -69,8 +71,26 @@ def read_path(paths: tuple[Path, ...], index: int) -> Image.Image:
     return decode_image(paths[index])
 
 
+class Packed(Protocol):
+    """Pictures inside other files, such as the members of archives, by number. It can be pickled."""
+
+    def name(self, record: int) -> Path:
+        """The file that holds a picture and the picture's name in it, for messages."""
+        ...
+
+    def content(self, record: int) -> bytes:
+        """The bytes of the picture's own file."""
+        ...
+
+
+def read_packed(packed: Packed, records: np.ndarray, index: int) -> Image.Image:
+    """The picture with the number ``records[index]``; with ``functools.partial`` the reader of packed pictures."""
+    record = int(records[index])
+    return decode_image(packed.name(record), packed.content(record))
+
+
 def image_paths(images: TaggedImages) -> tuple[Path, ...] | None:
-    """The files of images on disk, one for each; None for images that are drawn."""
+    """The files of images on disk, one for each; None for images that are drawn, or inside other files."""
     reader = images.reader
     if isinstance(reader, partial) and reader.func is read_path:
         paths: tuple[Path, ...] = reader.args[0]
@@ -78,10 +98,10 @@ def image_paths(images: TaggedImages) -> tuple[Path, ...] | None:
     return None
 
 
-def decode_image(path: Path) -> Image.Image:
+def decode_image(path: Path, content: bytes | None = None) -> Image.Image:
     """A picture file as ``upright_rgb``. Raises ``InputError`` that names it when it is missing, empty, damaged or cut
-    off."""
-    with opened(path) as image:
+    off. ``content``: as in ``opened``."""
+    with opened(path, content) as image:
         image.load()
         return upright_rgb(image, path)
 
@@ -114,13 +134,16 @@ def decode_if_cut_off(image: Image.Image, path: Path) -> None:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
-    """A picture file opened by Pillow; whatever fails, also while it is open, becomes a ``DataError``."""
+def opened(path: Path, content: bytes | None = None) -> Iterator[Image.Image]:
+    """A picture file opened by Pillow; whatever fails, also while it is open, becomes a ``DataError``.
+
+    ``content``: the bytes of a picture that has no file of its own; ``path`` is then its name in messages.
+    """
     todo = "replace the file, or take its row out"
     try:
-        if path.stat().st_size == 0:
+        if (path.stat().st_size if content is None else len(content)) == 0:
             raise fault(path, "the file is empty (0 bytes)", todo)
-        with Image.open(path) as image:
+        with Image.open(path if content is None else io.BytesIO(content)) as image:
             yield image
     except DataError:
         raise

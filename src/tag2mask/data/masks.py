@@ -11,10 +11,13 @@ import numpy as np
 
 from tag2mask.config import DataConfig
 from tag2mask.data.classes import Classes, read_classes, unknown_class
+from tag2mask.data.coco import annotation_file
+from tag2mask.data.coco_index import read_coco
 from tag2mask.data.cooccur import cooccur_masks
 from tag2mask.data.files import DataError, Finding, Folder, fault, raise_first
 from tag2mask.data.images import TaggedImages, decode_if_cut_off, opened
 from tag2mask.data.pseudo_masks import require_numbers, sized
+from tag2mask.data.sbd import find_sbd
 from tag2mask.data.voc import voc_names
 
 IGNORE = 255
@@ -68,9 +71,29 @@ def open_masks(config: DataConfig, images: TaggedImages) -> Masks | None:
         if config.masks == "none":
             return None
         return cooccur_masks(config, images)
+    if not masks_are_files(config):
+        return None if config.masks == "none" else open_inner_masks(config, images)
     masks, findings = survey_masks(config, images, lambda path, index, values: _verify_header(path))
     raise_first(findings, Path(config.root))
     return masks
+
+
+def masks_are_files(config: DataConfig) -> bool:
+    """Whether masks are files of their own, in a folder; else they are drawn, or come out of other files."""
+    named = bool(config.masks) and config.masks != "none"
+    return config.kind in ("folder", "classes", "voc") or (named and config.kind in ("coco", "huggingface", "shards"))
+
+
+def open_inner_masks(config: DataConfig, images: TaggedImages) -> Masks | None:
+    """Masks that COCO's annotations, a column, or the members of shards hold. What is wrong with one is told when it
+    is read."""
+    if config.kind == "coco":
+        from tag2mask.data.coco_masks import open_coco_masks
+
+        return open_coco_masks(config, images)
+    from tag2mask.data.packed_masks import open_packed_masks
+
+    return open_packed_masks(config, images)
 
 
 MaskVerifier = Callable[[Path, int, np.ndarray], None]
@@ -84,10 +107,10 @@ def survey_masks(
     folder = _folder(config, config.masks, _mask_folders(config), "data.masks")
     if folder is None:
         return None, []
-    names = voc_names(config) if config.kind == "voc" else _folder_names(config)
-    table = _mask_table(names, images.classes)
+    names = value_names(config)
+    table = mask_table(names, images.classes)
     findings: list[Finding] = []
-    paths = _paths(folder, images.ids, table, verify, findings)
+    paths = _paths(folder, images.ids, table, verify, findings, _other_masks(config))
 
     contexts = None
     try:
@@ -104,7 +127,24 @@ def survey_masks(
 
 
 def _mask_folders(config: DataConfig) -> tuple[str, ...]:
-    return ("masks",) if config.kind == "folder" else ("SegmentationClassAug", "SegmentationClass")
+    return ("SegmentationClassAug", "SegmentationClass") if config.kind == "voc" else ("masks",)
+
+
+def _other_masks(config: DataConfig) -> Folder | None:
+    """Where masks may be besides: VOC's own are finer, and SBD has those of the images that VOC has none of."""
+    if config.kind != "voc" or config.masks:
+        return None
+    sbd = find_sbd(config)
+    return None if sbd is None else Folder(sbd / "cls")
+
+
+def value_names(config: DataConfig) -> tuple[str, ...]:
+    """The classes that the values of mask files stand for, from 1 on."""
+    if config.kind == "voc":
+        return voc_names(config)
+    if config.kind == "coco":
+        return read_coco(annotation_file(config)).names
+    return _folder_names(config)
 
 
 def _folder(config: DataConfig, setting: str, defaults: tuple[str, ...], key: str) -> Path | None:
@@ -131,7 +171,7 @@ UNKNOWN = 254
 """Table entry of the mask values that the data does not define."""
 
 
-def _mask_table(names: tuple[str, ...], classes: Classes) -> np.ndarray:
+def mask_table(names: tuple[str, ...], classes: Classes) -> np.ndarray:
     """(256,) uint8: what each value of a mask file becomes. Classes that are not in use are ignored pixels."""
     if len(names) >= UNKNOWN:
         raise fault(
@@ -167,12 +207,15 @@ def _context_table(stuff: tuple[str, ...], context_names: tuple[str, ...]) -> np
 
 
 def _paths(
-    folder: Path, ids: tuple[str, ...], table: np.ndarray, verify: MaskVerifier, findings: list[Finding]
-) -> tuple[Path, ...]:
+    folder: Path, ids: tuple[str, ...], table: np.ndarray, verify: MaskVerifier, findings: list[Finding],
+    others: Folder | None = None,
+) -> tuple[Path, ...]:  # fmt: skip
     finder = Folder(folder)
     paths = []
     for index, image_id in enumerate(ids):
-        path = finder.find(f"{image_id}.png")
+        path = finder.find(f"{image_id}.png") or finder.find(f"{image_id}.mat")
+        if path is None and others is not None:
+            path = others.find(f"{image_id}.mat")
         try:
             if path is None:
                 raise fault(
@@ -193,19 +236,29 @@ def _read_path(paths: tuple[Path, ...], table: np.ndarray, index: int) -> np.nda
 
 
 def _verify_header(path: Path) -> None:
+    if path.suffix == ".mat":
+        return
     with opened(path) as image:
         require_numbers(image, path)
         decode_if_cut_off(image, path)
 
 
-def read_mask(path: Path, table: np.ndarray, size_hw: tuple[int, int] | None = None) -> np.ndarray:
-    """A mask file through ``table`` ((256,) uint8), as (H, W) uint8. Raises ``DataError`` for values without meaning,
-    and for another size than ``size_hw``."""
-    with opened(path) as image:
-        require_numbers(image, path)
-        picture = image.point([0] + [1] * 255, "L") if image.mode == "1" else image
-        present = np.flatnonzero(picture.histogram())  # the values that occur; much cheaper than np.unique
-        raw = np.array(picture, dtype=np.uint8)
+def read_mask(
+    path: Path, table: np.ndarray, size_hw: tuple[int, int] | None = None, content: bytes | None = None
+) -> np.ndarray:
+    """A mask file (PNG, or SBD's ``.mat``) through ``table`` ((256,) uint8), as (H, W) uint8. Raises ``DataError`` for
+    values without meaning, and for another size than ``size_hw``. ``content``: as in ``opened``."""
+    if path.suffix == ".mat":
+        from tag2mask.data.sbd_masks import read_sbd_mask
+
+        raw = read_sbd_mask(path)
+        present = np.unique(raw)
+    else:
+        with opened(path, content) as image:
+            require_numbers(image, path)
+            picture = image.point([0] + [1] * 255, "L") if image.mode == "1" else image
+            present = np.flatnonzero(picture.histogram())  # the values that occur; much cheaper than np.unique
+            raw = np.array(picture, dtype=np.uint8)
     unknown = present[table[present] == UNKNOWN]
     if len(unknown):
         shown = ", ".join(str(value) for value in unknown[:5]) + (" ..." if len(unknown) > 5 else "")

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from tag2mask.config import DataConfig
-from tag2mask.data.files import normal, read_text
-from tag2mask.data.folder import read_folder
+from tag2mask.data.files import fault, normal, read_text
+from tag2mask.data.folder import read_folder, table_file
 from tag2mask.data.rows import Row
-from tag2mask.data.voc import read_voc, voc_names
+from tag2mask.data.tables import read_records, separator
+from tag2mask.data.voc import read_voc, voc_names, voc_splits
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,18 @@ class Change:
 
 
 def label_file(config: DataConfig) -> Path:
-    """Where the tags of photos stand: a CSV file, a JSON file, or a folder of XML files. The data must have opened."""
+    """Where the tags of photos stand: a table, a JSON file, or a folder of XML files. The data must have opened.
+
+    Raises ``InputError`` where there is no file of tags that could be written anew: the other kinds of data.
+    """
     root = Path(config.root)
+    if config.kind == "folder":
+        return table_file(config)
+    if config.kind != "voc":
+        what = f"data.kind is {config.kind!r}, whose tags are in no table that could be written anew"
+        raise fault(config.root, what, "accepted changes are made in a CSV, TSV or Parquet table, or in VOC's layout")
     if config.labels:
         return root / config.labels
-    if config.kind == "folder":
-        return root / "labels.csv"
     return root / "Annotations" if (root / "Annotations").exists() else root / "labels.json"
 
 
@@ -53,8 +60,8 @@ def fingerprint(path: Path) -> str:
 def relabelled(config: DataConfig, changes: Sequence[Change]) -> str:
     """Text of the label file of ``config`` with ``changes`` made; whatever is not changed stays.
 
-    folder: CSV with the same columns and rows. voc: the JSON form, also where the tags stood in XML files: it then has
-    the images of every list file.
+    folder: CSV with the same columns and rows, also where the table is TSV or Parquet. voc: the JSON form, also where
+    the tags stood in XML files: it then has the images of every list.
     """
     by_image: dict[str, list[Change]] = {}
     for change in changes:
@@ -67,7 +74,7 @@ def relabelled(config: DataConfig, changes: Sequence[Change]) -> str:
         return list(names)
 
     if config.kind == "folder":
-        return _csv_text(config, changed)
+        return _table_text(config, changed)
     source = label_file(config)
     content = _content_of_boxes(config) if source.is_dir() else json.loads(read_text(source))
     key = next(name for name in content if normal(name) == "labels")
@@ -75,8 +82,12 @@ def relabelled(config: DataConfig, changes: Sequence[Change]) -> str:
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
-def _csv_text(config: DataConfig, changed: Callable[[str, Sequence[str]], list[str]]) -> str:
-    records = list(csv.reader(io.StringIO(read_text(label_file(config))), strict=True))
+def _table_text(config: DataConfig, changed: Callable[[str, Sequence[str]], list[str]]) -> str:
+    path = table_file(config)
+    if path.suffix.lower() == ".parquet":
+        records = [cells for _, cells in read_records(path)]
+    else:
+        records = list(csv.reader(io.StringIO(read_text(path)), delimiter=separator(path), strict=True))
     header, *body = [record for record in records if any(cell.strip() for cell in record)]
     column = next(i for i, cell in enumerate(header) if cell.strip().casefold() in ("labels", "tags"))
     rows = [entry for entry in read_folder(config).entries if isinstance(entry, Row)]  # one for each record
@@ -90,9 +101,8 @@ def _csv_text(config: DataConfig, changed: Callable[[str, Sequence[str]], list[s
 
 
 def _content_of_boxes(config: DataConfig) -> dict[str, Any]:
-    lists = sorted((Path(config.root) / "ImageSets" / "Segmentation").glob("*.txt"))
     labels: dict[str, list[str]] = {}
-    for path in lists:
-        rows = read_voc(replace(config, split=path.stem)).entries
+    for split in voc_splits(config):
+        rows = read_voc(replace(config, split=split)).entries
         labels |= {row.id: list(row.names) for row in rows if isinstance(row, Row)}
     return {"classes": list(voc_names(config)), "labels": labels}

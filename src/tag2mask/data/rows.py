@@ -11,9 +11,9 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import numpy as np
 
 from tag2mask.config import DataConfig
-from tag2mask.data.classes import VOC_NAMES, VOC_SUPERCLASSES, Classes, read_superclasses, unknown_class
+from tag2mask.data.classes import Classes, built_in_superclasses, read_superclasses, unknown_class
 from tag2mask.data.files import DataError, Finding, Folder, fault, normal, raise_first
-from tag2mask.data.images import TaggedImages, read_path
+from tag2mask.data.images import Packed, TaggedImages, read_packed, read_path, verify_header
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,13 @@ class Row:
     """File and row."""
     id: str
     files: tuple[str, ...]
-    """Where the picture may be, relative to the root; the first that exists counts."""
+    """Where the picture may be, relative to the root; the first that exists counts. Empty for a packed picture."""
     names: tuple[str, ...]
     names_where: str
     """File and row (or key) of the tags."""
     in_split: bool = True
+    record: int = -1
+    """The number of a packed picture."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,10 @@ class Source:
     entries: list[Row | Finding]
     where: str
     """The file that lists the images, for what concerns all of them."""
+    superclasses: tuple[str, ...] | None = None
+    """One for each of ``names``, where the data say them."""
+    packed: Packed | None = None
+    """The pictures, where they are no files of their own."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,10 @@ class Survey:
         return self.images
 
 
+Look = Callable[[Row, Path], None]
+"""Called with the row of a picture, and its file or its name in another one; raises ``DataError`` when it is unfit."""
+
+
 def inside(name: str, where: str) -> PurePosixPath:
     """A relative path of a row, in POSIX form. Raises ``DataError`` when it is absolute or climbs with `..`."""
     path = PurePosixPath(name.replace("\\", "/"))
@@ -68,11 +78,28 @@ def inside(name: str, where: str) -> PurePosixPath:
     return path
 
 
-def survey_rows(config: DataConfig, source: Source, verify: Callable[[Path], None]) -> Survey:
-    """Look at every row; ``verify`` gets the path of each picture and raises ``DataError`` when it is unfit."""
+def id_of(path: PurePosixPath) -> str:
+    """The id of an image whose file is named by its path: without suffix and without a leading `images/`."""
+    parts = path.with_suffix("").parts
+    return normal("/".join(parts[1:] if parts[0] == "images" and len(parts) > 1 else parts))
+
+
+def open_rows(config: DataConfig, source: Source) -> TaggedImages:
+    """The tagged images of a source. Looks at every row and at the header of every picture that is a file; an
+    ``InputError`` names the first fault (file and row) and says how many more there are."""
+
+    def look(row: Row, path: Path) -> None:
+        if row.record < 0:  # what is packed would have to be read as a whole
+            verify_header(path)
+
+    return survey_rows(config, source, look).opened()
+
+
+def survey_rows(config: DataConfig, source: Source, look: Look) -> Survey:
+    """Look at every row."""
     findings: list[Finding] = []
     try:
-        classes = _choose_classes(config, source.names)
+        classes = _choose_classes(config, source)
     except DataError as error:
         findings.append(error.finding)
         classes = Classes(source.names)
@@ -83,8 +110,10 @@ def survey_rows(config: DataConfig, source: Source, verify: Callable[[Path], Non
     first_row: dict[str, str] = {}
     ids: list[str] = []
     paths: list[Path] = []
-    tags: list[set[str]] = []  # of the sound images
-    stated: list[set[str]] = []  # of all images of the split, also those whose picture is unfit
+    records: list[int] = []
+    tagged: list[list[int]] = []  # class numbers of the sound images
+    stated = np.zeros(len(classes), dtype=np.int64)  # (C,) images of the split, also those whose picture is unfit
+    total = 0
     for entry in source.entries:
         if isinstance(entry, Finding):
             findings.append(entry)
@@ -93,29 +122,53 @@ def survey_rows(config: DataConfig, source: Source, verify: Callable[[Path], Non
             if entry.id in first_row:
                 advice = (
                     "keep one of the two (an id is the path without suffix and without a leading `images/`)"
+                    if source.packed is None
+                    else "give each its own name"
                 )
                 raise fault(
                     entry.where, f"the image id {entry.id!r} is already in {first_row[entry.id]}", advice
                 )
             first_row[entry.id] = entry.where
             if entry.in_split:
-                stated.append({normal(name) for name in entry.names})
-                paths.append(_locate(entry, finder, real_root, verify))
+                numbers = {number for name in entry.names if (number := classes.find(name)) is not None}
+                stated[list(numbers)] += 1
+                total += 1
+                paths.append(_located(entry, source.packed, finder, real_root, look))
+                records.append(entry.record)
                 ids.append(entry.id)
-                tags.append(stated[-1])
+                tagged.append(sorted(numbers))
         except DataError as error:
             findings.append(error.finding)
         for name in entry.names:
             if source.names and known.find(name) is None:
                 findings.append(unknown_class(name, entry.names_where, source.names).finding)
-    # (N, C): a row of False for an image without tags
-    labels = np.array([[name in row for name in classes.names] for row in tags], dtype=bool)
-    labels = labels.reshape(len(ids), len(classes))
-    findings += _never_or_always(classes, stated, source.where)
-    return Survey(TaggedImages(classes, tuple(ids), labels, partial(read_path, tuple(paths))), findings, root)
+    labels = np.zeros((len(ids), len(classes)), dtype=bool)  # a row of False for an image without tags
+    for row, present in zip(labels, tagged, strict=True):
+        row[present] = True
+    findings += _never_or_always(classes, stated, total, source.where)
+    reader = (
+        partial(read_path, tuple(paths))
+        if source.packed is None
+        else partial(read_packed, source.packed, np.array(records, dtype=np.int64))
+    )
+    return Survey(TaggedImages(classes, tuple(ids), labels, reader), findings, root)
 
 
-def _locate(row: Row, finder: Folder, real_root: Path, verify: Callable[[Path], None]) -> Path:
+def _located(row: Row, packed: Packed | None, finder: Folder, real_root: Path, look: Look) -> Path:
+    if packed is not None:
+        path = packed.name(row.record)
+        look(row, path)
+        return path
+    path = _locate(row, finder, real_root)
+    try:
+        look(row, path)
+    except DataError as error:
+        finding = error.finding
+        raise fault(f"{row.where}, {finding.where}", finding.what, finding.todo) from error
+    return path
+
+
+def _locate(row: Row, finder: Folder, real_root: Path) -> Path:
     path = next((path for file in row.files if (path := finder.find(file))), None)
     if path is None:
         similar = next((name for file in row.files if (name := finder.similar(file))), None)
@@ -127,16 +180,12 @@ def _locate(row: Row, finder: Folder, real_root: Path, verify: Callable[[Path], 
             f"{path} is a link that leaves the data folder",
             "put the file itself there, or point data.root where all files are",
         )
-    try:
-        verify(path)
-    except DataError as error:
-        finding = error.finding
-        raise fault(f"{row.where}, {finding.where}", finding.what, finding.todo) from error
     return path
 
 
-def _choose_classes(config: DataConfig, names: tuple[str, ...]) -> Classes:
-    """The classes in use, with their super-classes from the file, or else those of VOC if all names are VOC's."""
+def _choose_classes(config: DataConfig, source: Source) -> Classes:
+    """The classes in use, with their super-classes from the file, from the data, or those of VOC or COCO."""
+    names = source.names
     known = Classes(names)
     chosen = names
     if config.classes and names:
@@ -148,22 +197,21 @@ def _choose_classes(config: DataConfig, names: tuple[str, ...]) -> Classes:
     path = Path(config.root) / (config.superclasses or "superclasses.yaml")
     if names and (config.superclasses or path.exists()):
         return Classes(chosen, read_superclasses(path, chosen, known=names))
-    if chosen and config.kind == "voc" and set(chosen) <= set(VOC_NAMES):
-        superclass_of = {name: group for group, members in VOC_SUPERCLASSES.items() for name in members}
-        return Classes(chosen, tuple(superclass_of[name] for name in chosen))
-    return Classes(chosen)
+    groups = source.superclasses or built_in_superclasses(names)
+    if groups is None and config.kind == "voc":  # elsewhere a few names may be VOC's by chance
+        return Classes(chosen, built_in_superclasses(chosen, partly=True))
+    return Classes(chosen, groups and tuple(groups[names.index(name)] for name in chosen))
 
 
-def _never_or_always(classes: Classes, tags: list[set[str]], where: str) -> list[Finding]:
+def _never_or_always(classes: Classes, counts: np.ndarray, total: int, where: str) -> list[Finding]:
     findings = []
-    for name in classes.names if tags else ():
-        count = sum(name in row for row in tags)
+    for name, count in zip(classes.names if total else (), counts.tolist(), strict=bool(total)):
         if count == 0:
             what, todo = (
                 f"no image of the split is tagged {name!r}",
                 "tag some, or leave it out with data.classes",
             )
-        elif count == len(tags):
+        elif count == total:
             what, todo = (
                 f"every image of the split is tagged {name!r}",
                 "add images without it: it has no negatives",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import permutations
 
 import numpy as np
 import torch
@@ -35,23 +36,23 @@ def rescaled(image: Image.Image, scale: float) -> Image.Image:
 
 def random_crop(
     image: Image.Image, size: int, resize_long: tuple[int, int], mean: tuple[float, ...], std: tuple[float, ...],
-    seed: int, epoch: int, index: int,
+    seed: int, epoch: int, index: int, colour_jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0),
 ) -> Tensor:  # fmt: skip
     """The IRN family's training view: long side drawn from ``resize_long``, mirrored half of the time, random crop.
 
     A side shorter than the crop lies at a random place on a canvas of zeros, which is the mean colour, as padding comes
-    after normalising.
+    after normalising. ``colour_jitter``: of ``jittered``, with draws of their own.
 
     Returns:
         (3, size, size) float.
     """
-    length, mirror, across, down = draws(seed, epoch, index, 4)
+    length, mirror, across, down, *changes = draws(seed, epoch, index, 9)
     low, high = resize_long
     long_side = low + int(length * (high - low + 1))
     view = rescaled(image, long_side / max(image.size))
     if mirror < 0.5:
         view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    pixels = to_tensor(view, mean, std)  # (3, H, W)
+    pixels = to_tensor(jittered(view, colour_jitter, changes), mean, std)  # (3, H, W)
     canvas = torch.zeros(3, size, size)
     source, target = crop_slices(pixels.shape[1:], size, (down, across))
     canvas[:, target[0], target[1]] = pixels[:, source[0], source[1]]
@@ -89,6 +90,27 @@ def random_crop_of_both(
     photo[:, target[0], target[1]] = pixels[:, source[0], source[1]]
     pseudo[target[0], target[1]] = torch.from_numpy(np.array(labels))[source[0], source[1]]
     return photo, pseudo
+
+
+def jittered(
+    image: Image.Image, shares: tuple[float, float, float, float], changes: Sequence[float]
+) -> Image.Image:
+    """The RGB picture with its brightness, contrast, saturation and hue changed, in an order that is drawn as well.
+
+    Args:
+        shares: the largest change b of each; the first three are multiplied by 1 - b to 1 + b, and hue is turned by
+            -b to b of a whole turn. 0 leaves it as it is.
+        changes: five draws from 0 to below 1, the order last.
+    """
+    adjust = (
+        transforms.adjust_brightness, transforms.adjust_contrast, transforms.adjust_saturation, transforms.adjust_hue
+    )  # fmt: skip
+    orders = list(permutations(range(4)))
+    for number in orders[int(changes[4] * len(orders))]:
+        change = shares[number] * (2 * changes[number] - 1)
+        if shares[number]:
+            image = adjust[number](image, change if number == 3 else 1 + change)
+    return image
 
 
 def hsv_shifted(image: Image.Image, hue: int, saturation: int, value: int) -> Image.Image:

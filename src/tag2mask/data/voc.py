@@ -5,13 +5,14 @@ JPEGImages/<id>.jpg                     or .jpeg, .png
 Annotations/<id>.xml                    the classes of its boxes, difficult ones included, are the tags; or else
 labels.json                             {"classes": [name, ...], "labels": {id: [name, ...]}}
 
-With ``data.labels none`` no image has a tag, and the two are not looked at.
+The list ``train_aug``, which neither VOC nor SBD has, is computed from the two where it is missing (``sbd.py``). With
+``data.labels none`` no image has a tag, and neither boxes nor the JSON file are looked at.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -19,8 +20,9 @@ from xml.etree import ElementTree
 from tag2mask.config import DataConfig
 from tag2mask.data.classes import VOC_NAMES, read_classes
 from tag2mask.data.files import DataError, Finding, Folder, fault, normal, read_text
-from tag2mask.data.images import TaggedImages, verify_header
-from tag2mask.data.rows import Row, Source, inside, survey_rows
+from tag2mask.data.images import TaggedImages
+from tag2mask.data.rows import Row, Source, inside, open_rows
+from tag2mask.data.sbd import AUGMENTED, augmented_ids, find_sbd, listed_ids
 
 Tags = Callable[[str, str], tuple[tuple[str, ...], str]]
 """From an image id and the place of its row to the names of its tags and the file (and key) where they stand."""
@@ -29,7 +31,7 @@ Tags = Callable[[str, str], tuple[tuple[str, ...], str]]
 def open_voc(config: DataConfig) -> TaggedImages:
     """The tagged images of the list ``config.split``. Looks at every row and at the header of every picture first;
     an ``InputError`` names the first fault (file and row) and says how many more there are."""
-    return survey_rows(config, read_voc(config), verify_header).opened()
+    return open_rows(config, read_voc(config))
 
 
 def read_voc(config: DataConfig) -> Source:
@@ -39,18 +41,38 @@ def read_voc(config: DataConfig) -> Source:
     if not root.is_dir():
         raise fault(root, "there is no such folder", "correct data.root")
     list_file = root / "ImageSets" / "Segmentation" / f"{config.split}.txt"
-    if not list_file.exists():
-        there = sorted(path.stem for path in list_file.parent.glob("*.txt"))
-        todo = (
-            f"set data.split to one of {', '.join(there)}" if there else "write one, with one image id a line"
-        )
-        raise fault(list_file, "there is no such list file", todo)
+    if list_file.exists():
+        images = listed_ids(list_file)
+    elif config.split == AUGMENTED and list_file.parent.is_dir() and (sbd := find_sbd(config)) is not None:
+        images = augmented_ids(list_file.parent, sbd)
+    else:
+        raise fault(list_file, "there is no such list file", _other_list(config))
     label_file = _label_file(config)
     if label_file is None:
         tags: Tags = _no_tags
     else:
         tags = _tags_of_boxes(label_file) if label_file.is_dir() else _tags_of_json(label_file)
-    return Source(voc_names(config), list(_rows(list_file, tags)), str(list_file))
+    return Source(voc_names(config), list(_rows(images, tags)), str(list_file))
+
+
+def voc_splits(config: DataConfig) -> list[str]:
+    """The lists that there are, by name, and ``train_aug`` where it can be computed."""
+    lists = Path(config.root) / "ImageSets" / "Segmentation"
+    names = {path.stem for path in lists.glob("*.txt")}
+    if {"train", "val"} <= names and find_sbd(config) is not None:
+        names.add(AUGMENTED)
+    return sorted(names)
+
+
+def _other_list(config: DataConfig) -> str:
+    """What to do when the list of the split is not there."""
+    inner = next((name for name in ("VOC2012", "VOCdevkit/VOC2012") if (Path(config.root) / name).is_dir()), None)
+    if inner is not None:
+        return f"set data.root to {Path(config.root) / inner}"
+    if config.split == AUGMENTED:
+        return "put SBD beside it or name its folder in data.sbd, from which the list is computed; or write the list"
+    there = voc_splits(config)
+    return f"set data.split to one of {', '.join(there)}" if there else "write one, with one image id a line"
 
 
 def voc_names(config: DataConfig) -> tuple[str, ...]:
@@ -80,12 +102,8 @@ def _label_file(config: DataConfig) -> Path | None:
     raise fault(root, "no labels: there is neither a folder Annotations nor a file labels.json", todo)
 
 
-def _rows(list_file: Path, tags: Tags) -> Iterator[Row | Finding]:
-    for number, line in enumerate(read_text(list_file).split("\n"), start=1):
-        image_id = normal(line)
-        if not image_id:
-            continue
-        where = f"{list_file}, row {number}"
+def _rows(images: Iterable[tuple[str, str]], tags: Tags) -> Iterator[Row | Finding]:
+    for where, image_id in images:
         try:
             image_id = str(inside(image_id, where))
             names, names_where = tags(image_id, where)
