@@ -1,0 +1,125 @@
+// The frame: which view, for which seed, method and moment. All of it stands in the address, after the #.
+
+import { ask, failure, make, say, select } from "/page/parts.js";
+import { classes, negative, negatives } from "/page/prototypes.js";
+import { plane } from "/page/plane.js";
+import { compare } from "/page/compare.js";
+import { fresh } from "/page/fresh.js";
+import { photos } from "/page/photos.js";
+import { blocked } from "/page/blocked.js";
+
+const VIEWS = { classes, negatives, negative, map: plane, compare, photos, new: fresh, blocked };
+const TABS = [["classes", "Classes"], ["negatives", "Prototypes"], ["map", "Map"], ["compare", "Compare"], ["photos", "Photos"],
+  ["new", "New photo"], ["blocked", "Block list"]];
+const OF_PROTOTYPES = ["classes", "negatives", "negative", "map"]; // views in which method and moment matter
+const MOMENTS = { first: "before rectification", last: "after rectification" };
+const content = document.getElementById("content");
+let run = null, leaving = new AbortController(), shown = "";
+
+export function address(view, parameters) {
+  return `#/${view}?${new URLSearchParams(Object.entries(parameters).filter(([, value]) => value !== undefined && value !== ""))}`;
+}
+
+function here() {
+  const [path, query] = location.hash.replace(/^#\/?/, "").split("?");
+  const parameters = Object.fromEntries(new URLSearchParams(query || ""));
+  const seed = run.seeds.find((each) => String(each.seed) === parameters.seed) || run.seeds[0];
+  const method = seed.methods.find((each) => each.name === parameters.method) || seed.methods[0];
+  const moment = method && (method.moments.includes(parameters.moment) ? parameters.moment : method.moments[0]);
+  return { view: Object.hasOwn(VIEWS, path) ? path : "classes", parameters, seed, method, moment };
+}
+
+function contextOf(place) {
+  const { seed, method, moment } = place, base = { seed: seed.seed, method: method?.name, moment };
+  return {
+    run, seed: seed.seed, photos: seed.photos, trained: seed.trained, method, moment, parameters: place.parameters, signal: leaving.signal,
+    prototypes: () => base,
+    to: (view, more = {}) => address(view, { ...base, ...more }),
+    go: (view, more = {}) => { location.hash = address(view, { ...base, ...more }); },
+    again: show,
+    keep: (more) => { // the same view with other parameters, without a step back to them
+      history.replaceState(null, "", address(place.view, { ...base, ...here().parameters, ...more }));
+      tabs(here());
+    },
+    blocked: (answer) => { Object.assign(run, answer); tabs(here()); },
+    methodName: (name) => ({ cam: "CAM", fpr: "FPR", continued: "CAM trained on", training_free: "FPR without training" })[name] || name,
+  };
+}
+
+function tabs(place) {
+  const base = { seed: place.seed.seed, method: place.method?.name, moment: place.moment, class: place.parameters.class, image: place.parameters.image };
+  const active = place.view === "negative" ? "negatives" : place.view;
+  document.getElementById("views").replaceChildren(...TABS.map(([view, title]) => make("a", {
+    href: address(view, base), "aria-current": view === active ? "page" : null,
+    text: view === "blocked" && run.blocked.length ? `${title} (${run.blocked.length})` : title,
+  })));
+  const nav = document.getElementById("views"), current = nav.querySelector("[aria-current]"); // on a phone the tabs scroll
+  if (current) nav.scrollLeft = current.offsetLeft - nav.offsetLeft - (nav.clientWidth - current.offsetWidth) / 2;
+}
+
+function choices(place) {
+  const fields = [], change = (more) => { location.hash = address(place.view, { ...place.parameters, seed: place.seed.seed, ...more }); };
+  if (run.seeds.length > 1) fields.push(select("seed", run.seeds.map((each) => [each.seed, each.seed]), place.seed.seed, (seed) => change({ seed }), "seed"));
+  if (OF_PROTOTYPES.includes(place.view) && place.method) {
+    const names = contextOf(place).methodName;
+    if (place.seed.methods.length > 1) {
+      fields.push(select("method", place.seed.methods.map((each) => [each.name, names(each.name)]), place.method.name,
+        (method) => change({ method, moment: place.moment }), "method"));
+    }
+    if (place.view !== "map" && place.method.moments.length > 1) {
+      fields.push(select("prototypes", place.method.moments.map((each) => [each, MOMENTS[each]]), place.moment,
+        (moment) => change({ method: place.method.name, moment }), "moment"));
+    }
+  }
+  const focused = document.activeElement?.id;
+  document.getElementById("choices").replaceChildren(...fields);
+  if (fields.length && focused) document.getElementById(focused)?.focus();
+}
+
+async function show() {
+  leaving.abort();
+  leaving = new AbortController();
+  const place = here(), context = contextOf(place), root = make("div");
+  tabs(place);
+  choices(place);
+  const begun = leaving;
+  const waiting = setTimeout(() => content.replaceChildren(make("p", { className: "quiet", text: "Loading ..." })), 150);
+  try {
+    await VIEWS[place.view](root, context);
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    root.replaceChildren(make("h1", { text: "This cannot be shown" }), failure(error, show));
+  } finally {
+    clearTimeout(waiting);
+  }
+  if (begun !== leaving) return;
+  content.replaceChildren(root);
+  const title = root.querySelector("h1");
+  document.title = `${title?.textContent || "explorer"} · tag2mask`;
+  if (shown && shown !== place.view && title) { // a new view: readers of screens hear it
+    title.tabIndex = -1;
+    title.focus({ preventScroll: true });
+    scrollTo(0, 0);
+  }
+  shown = place.view;
+}
+
+async function start() {
+  try {
+    run = await ask("/api/run");
+  } catch (error) {
+    content.replaceChildren(failure(error, start));
+    return;
+  }
+  document.getElementById("run").textContent = `${run.run} · ${run.classes.length} classes · ${run.seeds[0].photos} photos`;
+  addEventListener("hashchange", show);
+  await show();
+  say("Loaded");
+}
+
+document.getElementById("choices").addEventListener("submit", (event) => event.preventDefault());
+document.querySelector(".skip").addEventListener("click", (event) => { // the # is the address of the view
+  event.preventDefault();
+  content.focus();
+});
+start();
