@@ -22,6 +22,9 @@ MODULES = {
     "crf": "benchmarks.crf",
     "walk": "benchmarks.walk",
     "predict": "benchmarks.predict",
+    "advcam": "benchmarks.advcam",
+    "mctformer": "benchmarks.mctformer",
+    "explore": "benchmarks.explore",
 }
 
 

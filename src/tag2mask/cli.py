@@ -9,6 +9,9 @@ from tag2mask import __version__
 from tag2mask.commands import COMMANDS, maps, masks, study  # noqa: F401, each fills COMMANDS
 from tag2mask.errors import InputError
 
+# isort: split
+from tag2mask.commands import explore, reproduce  # noqa: F401, the last of the overview
+
 EPILOG = """`tag2mask COMMAND --help` shows every option of a command.
 Exit codes: 0 done, 1 findings, 2 bad input, 130 stopped."""
 

@@ -15,7 +15,7 @@ from jsonargparse import ArgumentParser, set_parsing_settings
 
 from tag2mask.config import RunConfig
 from tag2mask.errors import InputError
-from tag2mask.presets import PRESETS
+from tag2mask.presets import PRESETS, for_host
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
@@ -63,13 +63,20 @@ class SettingsParser(ArgumentParser):
         return message
 
 
-def add_run_settings(parser: ArgumentParser, preset: str = "laptop") -> None:
-    """Add every field of ``RunConfig`` as an option, with the defaults of a preset, and ``--config FILE.yaml``."""
+def add_run_settings(parser: ArgumentParser, preset: str = "laptop", host: str | None = None) -> None:
+    """Add every field of ``RunConfig`` as an option, with the defaults of a preset, and ``--config FILE.yaml``.
+
+    ``host``: what ``host_of`` found, for commands that take ``--host NAME``; the defaults are then that host's.
+    """
     if preset not in PRESETS:
         raise InputError(f"--preset {preset!r} is unknown; expected one of {', '.join(PRESETS)}.")
     parser.add_argument("--config", action="config", help="YAML file of settings; options after it win.")
     parser.add_class_arguments(RunConfig, None)
-    parser.set_defaults(dict(flattened(asdict(PRESETS[preset]))))
+    if host is not None:
+        option = parser._option_string_actions["--host"]
+        option.metavar = "NAME"
+        option.help = "cam, seam, mctformer, or a host of one's own: its kind and the settings that go with it."
+    parser.set_defaults(dict(flattened(asdict(for_host(PRESETS[preset], host) if host else PRESETS[preset]))))
 
 
 def run_config(values: Any) -> RunConfig:
@@ -178,3 +185,18 @@ def preset_of(arguments: Sequence[str]) -> str:
         if argument.startswith("--preset="):
             return argument.partition("=")[2]
     return "laptop"
+
+
+def host_of(arguments: Sequence[str]) -> tuple[list[str], str]:
+    """Raw arguments without ``--host NAME``, and the name, empty if there is none; it decides defaults as well."""
+    rest, host = [], ""
+    if arguments and arguments[-1] == "--host":
+        raise InputError("--host has no name behind it; expected cam, seam, mctformer, or a host of one's own.")
+    for position, argument in enumerate(arguments):
+        if argument.startswith("--host="):
+            host = argument.partition("=")[2]
+        elif position and arguments[position - 1] == "--host":
+            host = argument
+        elif argument != "--host":
+            rest.append(argument)
+    return rest, host

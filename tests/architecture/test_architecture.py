@@ -22,6 +22,7 @@ ORDER = (
     ("data",),
     ("hosts",),
     ("fpr",),
+    ("rivals",),
     ("noise",),
     ("maps",),
     ("refine",),
@@ -31,14 +32,15 @@ ORDER = (
     ("engine",),
     ("settings",),
     ("stages",),
-    ("report",),
+    ("report", "explore"),
+    ("reproduce",),
     ("stages.demo",),
     ("commands",),
     ("cli",),
 )
 """What stands on a line may import from its own line and from those above; ``demo`` is the stage that also reports."""
 
-TRAINING = ("checkpoints", "engine", "refine", "segment", "stages.train", "stages.tags", "stages.network", "noise", "fpr", "hosts", "maps")
+TRAINING = ("checkpoints", "engine", "refine", "segment", "stages.train", "stages.tags", "stages.network", "stages.rivals", "noise", "fpr", "rivals", "hosts", "maps")
 """Modules and packages through which weights come about."""
 FORBIDDEN_IN_TRAINING = ("tag2mask.data.masks", "tag2mask.score", "tag2mask.report", "tag2mask.stages.evaluate")
 

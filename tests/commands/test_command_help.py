@@ -9,10 +9,11 @@ import pytest
 
 from tag2mask import __version__
 from tag2mask.cli import COMMANDS, main
+from tag2mask.presets import PRESETS
 
 NAMES = (
     "demo", "check", "train", "localize", "evaluate", "report", "refine", "segment", "predict", "import", "export",
-    "run", "sweep", "audit",
+    "run", "sweep", "audit", "explore", "reproduce",
 )  # fmt: skip
 
 
@@ -45,6 +46,8 @@ def test_help_of_every_command(name: str, capsys: pytest.CaptureFixture[str]) ->
         flat = " ".join(text.split())
         assert "A pixel is suppressed when its distance to the nearest negative is below margin" in flat
         assert "from the config" not in flat and "<class" not in flat
+    if name in ("train", "run"):
+        assert f"Defaults: {', '.join(PRESETS)}." in " ".join(text.split())
     if name in ("localize", "evaluate"):
         assert "--methods" in text and "--split" in text
 

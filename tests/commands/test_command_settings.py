@@ -97,6 +97,24 @@ def test_terms_that_train_the_features_need_trained_ones() -> None:
     assert (paper.feature_space, paper.pixel_form) == ("levels", "mean")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (
+            "--fpr.pixel_detach true --host.side 0 --fpr.feature_space trained --host.rectified_maps refined",
+            ["fpr.pixel_detach", "host.rectified_maps own"],
+        ),
+        ("--host.kind seam --methods focal", ["host.kind is 'seam'", "focal"]),
+        ("--host seam --fpr.classification focal", ["host.kind is 'seam'", "focal"]),
+    ],
+)
+def test_settings_that_do_not_go_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: str, parts: list[str]
+) -> None:
+    text = refusal(tmp_path, capsys, *arguments.split())
+    assert all(part in text for part in parts)
+
+
 def test_out_is_required(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train"]) == 2
     assert "out" in capsys.readouterr().err

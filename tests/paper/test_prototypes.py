@@ -34,9 +34,9 @@ def loop_bank(shown: list[Image], config: FPRConfig, superclasses: list[int] | N
     count=st.integers(1, 14),
     config=st.builds(
         FPRConfig,
-        theta=st.floats(0, 0.8),
-        positive_theta=st.floats(0, 0.8),
-        tagged_theta=st.floats(0, 1),
+        theta=st.floats(0, 0.75, width=16),
+        positive_theta=st.floats(0, 0.75, width=16),
+        tagged_theta=st.floats(0, 1, width=16),
         prototypes=st.integers(1, 4),
         negatives=st.integers(1, 4),
         superclass_trim=st.booleans(),

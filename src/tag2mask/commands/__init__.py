@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tag2mask.presets import PRESETS
+
+WHOSE_DEFAULTS = f"Defaults: {', '.join(PRESETS)}."
+"""What ``--preset`` says of itself."""
 COMMANDS: dict[str, tuple[str, Callable[[list[str]], int]]] = {}
 """Name -> summary and function, in the order of the overview."""
 

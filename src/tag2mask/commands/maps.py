@@ -5,18 +5,19 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
-from tag2mask.commands import command, common, method_names, new_parser, run_parser
+from tag2mask.commands import WHOSE_DEFAULTS, command, common, method_names, new_parser, run_parser
+from tag2mask.commands.attribution import with_attribution
 from tag2mask.errors import InputError
 
 
 @command("the built-in benchmark, from nothing to a report, in minutes")
 def demo(arguments: list[str]) -> int:
     """Train CAM, controls and FPR on the built-in scenes and show the table."""
-    from tag2mask.settings import add_run_settings, run_config, with_lists
+    from tag2mask.settings import add_run_settings, host_of, run_config, with_lists
 
     parser = new_parser(
         "demo",
-        "tag2mask demo --out RUN [--table] [--full] [--resume] [OPTION ...]",
+        "tag2mask demo --out RUN [--host seam] [--table] [--full] [--resume] [OPTION ...]",
         "Draw scenes, train a class activation map, train it on with and without False Positive Rectification, and "
         "show what comes out: a table and a report to open in a browser. Any setting of `tag2mask train` may be added.",
     )
@@ -27,7 +28,8 @@ def demo(arguments: list[str]) -> int:
     parser.add_argument("--full", action="store_true", help="Go on to refined masks and a segmenter.")
     parser.add_argument("--resume", action="store_true", help="Go on with a run that was cut off.")
     common(parser)
-    add_run_settings(parser, "demo")
+    arguments, host = host_of(arguments)
+    add_run_settings(parser, "demo", host)
     parser.set_defaults({"methods": ("continued", "halo", "sharpen", "fpr")})
     if "--table" in arguments:
         every = ("continued", "focal", "halo", "sharpen", "rc", "pr", "paper", "training_free", "fpr")
@@ -39,31 +41,46 @@ def demo(arguments: list[str]) -> int:
     return run_demo(config, Path(values.out), values.resume, values.quiet, values.full)
 
 
-@command("list every problem of a data set at once")
+@command("list every problem of a data set at once, its counts and what a run will cost")
 def check(arguments: list[str]) -> int:
     """Check a data set; exit code 1 when there are errors."""
-    from tag2mask.settings import add_run_settings, run_config, with_lists
+    from tag2mask.settings import add_run_settings, preset_of, run_config, with_lists
 
     parser = new_parser(
         "check",
         "tag2mask check FOLDER [OPTION ...]",
-        "Read a whole data set, photos, tags and masks, and print every problem at once."
+        "Read a whole data set, photos, tags and masks, and print every problem at once; then its counts, which "
+        "classes go together, checksums of tags and masks, and what a run of these settings takes in disk and memory.",
     )
     parser.add_argument(
         "root", nargs="?", default="", type=str, help="Folder of the data set (same as --data.root)."
     )
-    add_run_settings(parser)
+    parser.add_argument("--preset", default="laptop", type=str, help="Whose settings the cost is told for.")
+    common(parser)
+    add_run_settings(parser, preset_of(arguments))
     values = parser.parse_args(with_lists(guess_kind(arguments, everything=True)))
     if values.root:
         values.data.root = values.root
-    from tag2mask.data.check import check as find
+    config = run_config(values)
+    from tag2mask.data.check import inspect
+    from tag2mask.progress import Reporter
 
-    config = run_config(values).data
-    findings = find(config)
-    for finding in findings:
+    with Reporter(values.quiet).task("photos and masks") as step:
+        found = inspect(config.data, lambda done, total: step(done, total))
+    for finding in found.findings:
         print(f"{finding.severity}: {finding.where}: {finding.what}; {finding.todo}")
-    errors = sum(finding.severity == "error" for finding in findings)
-    print(f"{errors} errors, {len(findings) - errors} warnings")
+    if found.images is not None and len(found.images):
+        from tag2mask.data.facts import tag_lines
+        from tag2mask.data.published import agreement
+        from tag2mask.stages.cost import cost_lines, estimate_cost
+
+        cost = estimate_cost(config, found.images, found.pixels)
+        for line in [*tag_lines(found.images), *agreement(config.data, found.images), *cost_lines(cost, config)]:
+            print(line)
+        print(f"tags  sha256 {found.labels_sha256}")
+        print(f"masks sha256 {found.masks_sha256 or '- (none, or not all are fit)'}")
+    errors = sum(finding.severity == "error" for finding in found.findings)
+    print(f"{errors} errors, {len(found.findings) - errors} warnings")
     return 1 if errors else 0
 
 
@@ -77,11 +94,13 @@ def guess_kind(arguments: list[str], everything: bool) -> list[str]:
         return arguments
     if not Path(folder).is_dir():
         raise InputError(f"there is no folder {folder!r}; give the folder of the data set.")
-    kind = "voc" if (Path(folder) / "ImageSets").is_dir() else "folder"
+    from tag2mask.data.layout import layout_of
+
+    kind = layout_of(Path(folder))
     split = (
-        []
-        if any(a.startswith("--data.split") for a in arguments) or kind == "voc" or not everything
-        else ["--data.split", "all"]
+        ["--data.split", "all"]
+        if everything and kind in ("folder", "shards") and not any(a.startswith("--data.split") for a in arguments)
+        else []
     )
     return [*arguments, "--data.kind", kind, "--data.root", folder, *split]
 
@@ -89,23 +108,22 @@ def guess_kind(arguments: list[str], everything: bool) -> list[str]:
 @command("train the classifier (CAM), then FPR and its controls")
 def train(arguments: list[str]) -> int:
     """Train on a data set."""
-    from tag2mask.settings import add_run_settings, preset_of, run_config, with_lists
+    from tag2mask.settings import add_run_settings, host_of, preset_of, run_config, with_lists
 
     parser = new_parser(
         "train",
-        "tag2mask train --out RUN [--config FILE.yaml] [--resume] [OPTION ...]",
+        "tag2mask train --out RUN [--host seam] [--config FILE.yaml] [--resume] [OPTION ...]",
         "Train the classifier that gives the class activation map, then train it on with False Positive Rectification "
         "and with the controls. Example: tag2mask train --out runs/mine --data.kind folder --data.root photos",
     )
     parser.add_argument("--out", required=True, type=str, help="Folder of the run.")
-    parser.add_argument(
-        "--preset", default="laptop", type=str, help="Defaults: laptop, demo, paper or authors."
-    )
+    parser.add_argument("--preset", default="laptop", type=str, help=WHOSE_DEFAULTS)
     parser.add_argument(
         "--resume", action="store_true", help="Go on with a run that was cut off, to the same weights."
     )
     common(parser)
-    add_run_settings(parser, preset_of(arguments))
+    arguments, host = host_of(arguments)
+    add_run_settings(parser, preset_of(arguments), host)
     values = parser.parse_args(with_lists(arguments))
     config, run = run_config(values), Path(values.out)
     from tag2mask.progress import Reporter
@@ -119,20 +137,23 @@ def train(arguments: list[str]) -> int:
 @command("write the localization maps and masks of every image")
 def localize(arguments: list[str]) -> int:
     """Localization maps, one compressed file for each image, and masks, one palette PNG for each."""
-    values = run_parser(
+    parser = run_parser(
         "localize",
-        "tag2mask localize RUN [--methods cam,fpr] [--split val]",
+        "tag2mask localize RUN [--methods cam,fpr] [--split val] [--method advcam [--maps.advcam.iterations 19]]",
         "Write localization maps for the tagged classes of each image, and masks from them: palette PNGs, "
-        "0 background, 1 the first class, at a threshold that the maps alone decide. Maps that exist are left alone.",
-    ).parse_args(arguments)
+        "0 background, 1 the first class, at a threshold that the maps alone decide. Maps that exist are left alone. "
+        "--methods names what was trained, --method how it localizes; by AdvCAM an image takes seconds, and what was "
+        "cut off goes on.",
+    )
+    values, maps = with_attribution(parser, arguments)
     from tag2mask.progress import Reporter
     from tag2mask.stages import pipeline
 
     folders = pipeline.localize_run(
-        Path(values.run), method_names(values.methods), values.split, Reporter(values.quiet)
+        Path(values.run), method_names(values.methods), values.split, Reporter(values.quiet), maps
     )
-    for maps, masks, threshold in folders:
-        print(f"maps {maps}   masks {masks} (threshold {threshold:.2f}, by the maps alone)")
+    for folder, masks, threshold in folders:
+        print(f"maps {folder}   masks {masks} (threshold {threshold:.2f}, by the maps alone)")
     return 0
 
 
@@ -141,8 +162,10 @@ def evaluate(arguments: list[str]) -> int:
     """Figures by protocol; writes summary.json."""
     parser = run_parser(
         "evaluate",
-        "tag2mask evaluate RUN [--methods cam,fpr] [--split val] [--suppressed | --stages | --budget 10]",
-        "Score every method of a run against the masks, under every threshold protocol; writes summary.json.",
+        "tag2mask evaluate RUN [--methods cam,fpr] [--split val] "
+        "[--method advcam | --stages | --suppressed | --budget N]",
+        "Score every method of a run against the masks, under every threshold protocol; writes summary.json, and "
+        "summary.advcam.json of maps by --method advcam, which are made first where they are missing.",
     )
     parser.add_argument(
         "--suppressed",
@@ -162,11 +185,15 @@ def evaluate(arguments: list[str]) -> int:
         help="Instead: mIoU at the threshold that so many annotated training photos choose, such as 1,10,50, averaged "
         "over draws; writes budget.json.",
     )
-    values = parser.parse_args(arguments)
+    values, maps = with_attribution(parser, arguments)
     if values.suppressed and (values.methods or values.split or values.stages or values.budget):
         raise InputError(
             "--suppressed looks at the CAM and the photos of its training; leave out --methods, --split and the others."
         )
+    if values.method and (values.suppressed or values.stages or values.budget):
+        raise InputError("--method goes with the figures of maps; masks of other maps: --stages --methods fpr/advcam.")
+    if "/" in values.methods and not values.stages:
+        raise InputError("figures of maps by another method: such as --methods cam,fpr --method advcam.")
     from tag2mask.progress import Reporter
     from tag2mask.stages import pipeline
     from tag2mask.stages.table import print_summary
@@ -193,7 +220,7 @@ def evaluate(arguments: list[str]) -> int:
         methods, reporter = method_names(values.methods), Reporter(values.quiet)
         print(stage_table(pipeline.evaluate_stages(run, methods, values.split, reporter)))
         return 0
-    summary = pipeline.evaluate_run(run, method_names(values.methods), values.split, Reporter(values.quiet))
+    summary = pipeline.evaluate_run(run, method_names(values.methods), values.split, Reporter(values.quiet), maps)
     print_summary(summary)
     return 0
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tag2mask.commands import command, common, method_names, new_parser, run_parser
+from tag2mask.commands import WHOSE_DEFAULTS, command, common, method_names, new_parser, run_parser
 from tag2mask.commands.maps import guess_kind
 from tag2mask.errors import InputError
 
@@ -198,20 +198,21 @@ def export(arguments: list[str]) -> int:
 @command("from a folder of tagged photos to a model that segments new ones")
 def run(arguments: list[str]) -> int:
     """Every stage, one after the other; what is finished is not done again."""
-    from tag2mask.settings import add_run_settings, preset_of, run_config, with_lists
+    from tag2mask.settings import add_run_settings, host_of, preset_of, run_config, with_lists
 
     parser = new_parser(
         "run",
-        "tag2mask run FOLDER --out RUN [--config FILE.yaml] [OPTION ...]",
+        "tag2mask run FOLDER --out RUN [--host seam] [--config FILE.yaml] [OPTION ...]",
         "Train the classifier, rectify it, write maps, refine them into masks, and train a segmenter on these. The "
         "same command again goes on where it was cut off. Example: tag2mask run photos --out runs/mine",
     )
     parser.add_argument("root", nargs="?", default="", type=str, help="Folder of the data set (same as --data.root).")
     parser.add_argument("--out", required=True, type=str, help="Folder of the run.")
-    parser.add_argument("--preset", default="laptop", type=str, help="Defaults: laptop, demo, paper or authors.")
+    parser.add_argument("--preset", default="laptop", type=str, help=WHOSE_DEFAULTS)
     parser.add_argument("--with", dest="refiner", default="irn", type=str, help="Refinement: irn, crf, psa or seed.")
     common(parser)
-    add_run_settings(parser, preset_of(arguments))
+    arguments, host = host_of(arguments)
+    add_run_settings(parser, preset_of(arguments), host)
     parser.set_defaults({"methods": ("fpr",)})
     values = parser.parse_args(with_lists(guess_kind(arguments, everything=False)))
     if values.root:

@@ -6,13 +6,18 @@ from dataclasses import dataclass, field
 
 from tag2mask.config.data import DataConfig, TagsConfig
 from tag2mask.config.fpr import FPRConfig
-from tag2mask.config.network import HostConfig, MapsConfig, OptimiserConfig, ViewsConfig
+from tag2mask.config.maps import MapsConfig
+from tag2mask.config.network import HostConfig, OptimiserConfig, ViewsConfig
 from tag2mask.config.refine import RefineConfig
+from tag2mask.config.rivals import RivalsConfig
 from tag2mask.config.segment import SegmentConfig
 from tag2mask.errors import require
 
-METHODS = ("cam", "continued", "focal", "halo", "sharpen", "rc", "pr", "paper", "training_free", "fpr")
-"""What can be trained and compared: the class activation map, its controls, the paper's terms, and the default."""
+METHODS = (
+    "cam", "continued", "focal", "halo", "sharpen", "rc", "pr", "paper", "training_free", "fpr", "wood", "eps", "clims",
+)  # fmt: skip
+"""What can be trained and compared: the class activation map, its controls, the paper's terms, the default, and rivals
+that bring more than tags."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,8 @@ class RunConfig:
     """Training on from there, by False Positive Rectification or a control."""
     fpr: FPRConfig = field(default_factory=FPRConfig)
     """The method `fpr`. The controls `halo` and `sharpen` are made of it, without prototypes."""
+    rivals: RivalsConfig = field(default_factory=RivalsConfig)
+    """What the methods `wood`, `eps` and `clims` bring beside tags."""
     maps: MapsConfig = field(default_factory=MapsConfig)
     """Localization maps."""
     refine: RefineConfig = field(default_factory=RefineConfig)
@@ -45,7 +52,7 @@ class RunConfig:
     """The network that learns from pseudo masks and needs no tag."""
     methods: tuple[str, ...] = ("continued", "halo", "sharpen", "paper", "fpr")
     """What to train from the class activation map: any of continued, focal, halo, sharpen, rc, pr, paper,
-    training_free, fpr."""
+    training_free, fpr, and wood, eps, clims (see rivals)."""
     seeds: tuple[int, ...] = (0,)
     """Seeds of network and order; with built-in scenes each seed also has its own scenes."""
     device: str = "auto"
@@ -62,6 +69,14 @@ class RunConfig:
         require(
             not (self.fpr.pixel_detach and self.host.side), "fpr.pixel_detach", True,
             "false, or host.side 0: with a side branch the features F are not all that the class maps are made of",
+        )
+        require(
+            not (self.fpr.pixel_detach and self.host.rectified_maps == "refined"), "fpr.pixel_detach", True,
+            "false, or host.rectified_maps own: refined maps are made of more than the features F",
+        )
+        require(
+            not (self.host.kind == "seam" and (self.fpr.classification == "focal" or "focal" in self.methods)),
+            "host.kind", self.host.kind, "another host for focal BCE: SEAM's total has half of Eq. 1 for each view",
         )
         require(
             not (self.fpr.feature_space == "levels" and (self.fpr.region_weight or self.fpr.pixel_detach)),

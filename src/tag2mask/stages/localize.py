@@ -8,9 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from tag2mask.config import MapsConfig
 from tag2mask.fpr import Prototypes
+from tag2mask.maps.advcam import advcam_maps
+from tag2mask.maps.attribution import library_maps
 from tag2mask.maps.merge import class_activation, localization_maps, map_peaks
 from tag2mask.maps.store import quantised, save_maps
 from tag2mask.progress import Step
@@ -69,16 +72,45 @@ def store_maps(
     setup: SeedSetup, config: MapsConfig, folder: Path, step: Step, indices: list[int] | None = None,
     prototypes: Prototypes | None = None,
 ) -> None:  # fmt: skip
-    """Write the maps of the images that have none in ``folder`` yet: of all, or of those at ``indices``."""
+    """Write the maps of the images that have none in ``folder`` yet: of all, or of those at ``indices``.
+
+    By ``config.method``; ``prototypes``, for rectification without training, go with class activation maps alone.
+    """
     setup.host.eval()
     wanted = range(len(setup.images)) if indices is None else indices
     missing = [i for i in wanted if not map_path(folder, setup.images.ids[i]).is_file()]
     step(len(wanted) - len(missing), len(wanted))
     for number, index in enumerate(missing, 1):
-        sizes = {index: setup.images.image(index).size[::-1]}
-        for image in _localize_batch(setup, config, np.array([index]), sizes, prototypes):
-            save_maps(map_path(folder, setup.images.ids[index]), image.classes, image.maps, image.peaks)
+        width, height = setup.images.image(index).size
+        if config.method == "cam":
+            sizes = {index: (height, width)}
+            (image,) = _localize_batch(setup, config, np.array([index]), sizes, prototypes)
+        else:
+            image = _attribute(setup, config, index, (height, width))
+        save_maps(map_path(folder, setup.images.ids[index]), image.classes, image.maps, image.peaks)
         step(len(wanted) - len(missing) + number, len(wanted))
+
+
+def _attribute(setup: SeedSetup, config: MapsConfig, index: int, size: tuple[int, int]) -> ImageMaps:
+    """Maps of one image by another method than class activation; the peaks are those of its class activation maps."""
+    host, inputs, image = setup.host, setup.inputs, np.array([index])
+    scales = (config.method == "advcam" and config.advcam.scales) or config.scales
+    classes = np.flatnonzero(setup.images.labels[index])  # (P,)
+    chosen, everyone = torch.from_numpy(classes).to(setup.device), torch.arange(len(classes), device=setup.device)
+    activation, logits = class_activation(host, inputs, image, scales, config.flip)
+    maps: list[Tensor] = []  # (1, P, h, w) for each scale
+    if len(classes) and config.method == "advcam":
+        maps = advcam_maps(host, lambda scale: inputs.pixels(image, scale), chosen, scales, config.flip, config.advcam)
+    elif len(classes):
+        for scale in scales:
+            plain = library_maps(host, inputs.plain(image, False, scale), chosen, config.method)
+            if config.flip:
+                plain += library_maps(host, inputs.plain(image, True, scale), chosen, config.method).flip(3)
+            maps.append(plain)
+    planes = np.zeros((0, *size), np.uint8)
+    if maps:
+        planes = quantised(localization_maps(maps, 0, everyone, size).cpu().numpy())  # (P, H, W)
+    return ImageMaps(index, classes, planes, logits[0].cpu().numpy(), map_peaks(activation)[0].cpu().numpy())
 
 
 def map_path(folder: Path, image_id: str) -> Path:

@@ -9,9 +9,11 @@ import torch
 
 from tag2mask.config import DataConfig, RunConfig
 from tag2mask.data import TaggedImages, open_images
+from tag2mask.data.readers import with_split
 from tag2mask.errors import InputError
-from tag2mask.hosts.cam import CamHost
+from tag2mask.hosts import Host
 from tag2mask.hosts.inputs import PhotoInputs, frozen_settings
+from tag2mask.hosts.table import build_host
 from tag2mask.progress import Reporter
 from tag2mask.stages.inputs import open_inputs
 
@@ -23,7 +25,7 @@ class SeedSetup:
     seed: int
     data: DataConfig
     images: TaggedImages
-    host: CamHost
+    host: Host
     inputs: PhotoInputs
     device: torch.device
 
@@ -53,7 +55,7 @@ def set_up_seed(
         data = other_split(data, split)
     images = open_images(data)
     torch.manual_seed(seed)
-    host = CamHost(config.host, len(images.classes)).to(device)
+    host = build_host(config.host, len(images.classes)).to(device)
     inputs = open_inputs(
         host, frozen_settings(config.host), config.views, config.cache_gigabytes, data, run, images, device, report
     )
@@ -66,4 +68,4 @@ def other_split(data: DataConfig, split: str) -> DataConfig:
         if split != "val":
             raise InputError(f"--split {split!r}: the built-in scenes have `train` and `val`.")
         return replace(data, split=split, cooccur=replace(data.cooccur, seed=data.cooccur.seed + 10_000))
-    return replace(data, split=split)
+    return with_split(data, split)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from tag2mask.config import DataConfig, RunConfig
+from tag2mask.config import DataConfig, MapsConfig, RunConfig
 from tag2mask.data import open_images
 from tag2mask.data.masks import Masks, open_masks
 from tag2mask.engine import set_up_torch
@@ -24,13 +24,26 @@ from tag2mask.progress import Reporter
 from tag2mask.runs import locked, method_folder, versions, write_json, write_text
 from tag2mask.score import MaskCounts
 from tag2mask.settings import config_from_dict, read_yaml
-from tag2mask.stages.evaluate import MethodScores, Truth, score_method, summarise
+from tag2mask.stages import rivals
+from tag2mask.stages.attribution import WITHOUT_GRADIENT, all_attributed, attributed, map_settings, parts_of
+from tag2mask.stages.evaluate import MethodScores, Truth, summarise
 from tag2mask.stages.evidence import collect_evidence
 from tag2mask.stages.export import Format, export_masks, export_network, without_tags
-from tag2mask.stages.localize import localize, store_maps
+from tag2mask.stages.localize import store_maps
 from tag2mask.stages.mask_figures import score_seed, summarise_stages
 from tag2mask.stages.network import SeedSetup, data_of_seed, set_up_seed
-from tag2mask.stages.refine import Refinement, Refiner, check_refiner, maps_of, refine, remove, seed_masks
+from tag2mask.stages.refine import (
+    Refinement,
+    Refiner,
+    check_refiner,
+    facts_of,
+    maps_of,
+    refine,
+    remove,
+    renew,
+    seed_masks,
+)
+from tag2mask.stages.scored import score_maps
 from tag2mask.stages.segment import find_segmenter, predict_split, segmenter_sources, train_segmenter
 from tag2mask.stages.tags import training_tags
 from tag2mask.stages.train import load_method, train_classifier, train_method, warn_of_tags
@@ -48,6 +61,7 @@ def train(config: RunConfig, run: Path, report: Reporter, resume: bool = False, 
     """
     if config.data.labels == "none":
         raise InputError("data.labels is 'none', but training needs tags; leave it out, or name the file of tags.")
+    rivals.check(config)
     device = set_up_torch(config.threads, config.device)
     with locked(run):
         write_settings(config, run, resume, later)
@@ -60,23 +74,26 @@ def train(config: RunConfig, run: Path, report: Reporter, resume: bool = False, 
                 train_method(config, setup, tags, method, run, report, resume)
 
 
-def localize_run(run: Path, methods: tuple[str, ...], split: str, report: Reporter) -> list[tuple[Path, Path, float]]:
+def localize_run(
+    run: Path, methods: tuple[str, ...], split: str, report: Reporter, maps: MapsConfig | None = None
+) -> list[tuple[Path, Path, float]]:
     """Write the maps and masks of every image; images that have maps are left alone.
+
+    ``maps``: in place of the run's; what is said there of AdvCAM becomes the run's.
 
     Returns:
         For each seed and method the folder of maps, that of masks, and the threshold of the masks.
     """
-    config = read_settings(run)
+    config, methods = with_maps(run, methods, maps, report)
     device = set_up_torch(config.threads, config.device)
-    methods = chosen_methods(config, methods)
     folders = []
     with locked(run):
         for seed in config.seeds:
             setup = set_up_seed(config, run, seed, device, report, split)
             for method in methods:
-                maps = maps_of(config, setup, run, method, report)
+                folder = maps_of(config, setup, run, method, report)
                 masks = seed_masks(config, setup, run, method, report)
-                folders.append((maps, masks.folder, masks.threshold))
+                folders.append((folder, masks.folder, masks.threshold))
     return folders
 
 
@@ -204,19 +221,26 @@ def default_methods(config: RunConfig, run: Path) -> tuple[str, ...]:
     method = "fpr" if "fpr" in config.methods else ("cam", *config.methods)[-1]
     first = config.seeds[0]
     trained = (method_folder(run, first, method) / "weights.safetensors").is_file()
-    return (IMPORTED,) if not trained and method_folder(run, first, IMPORTED).is_dir() else (method,)
+    if not trained and method_folder(run, first, IMPORTED).is_dir():
+        return (IMPORTED,)
+    return (attributed(method, config.maps.method),)
 
 
-def evaluate_run(run: Path, methods: tuple[str, ...], split: str, report: Reporter) -> dict[str, Any]:
+def evaluate_run(
+    run: Path, methods: tuple[str, ...], split: str, report: Reporter, maps: MapsConfig | None = None
+) -> dict[str, Any]:
     """Score every method of a run against the masks; writes summary.json and details.json, returns the summary.
 
-    Figures of another split go into ``summary.SPLIT.json``. Figures of some methods alone are returned but not written,
-    as they would take the place of the others'.
+    Figures of another split go into ``summary.SPLIT.json``, those of maps by another attribution than the run's into
+    ``summary.advcam.json``: such maps are stored, and scored as they are stored. Figures of some methods alone are
+    returned but not written, as they would take the place of the others'.
+
+    ``maps``: as in ``localize_run``.
     """
-    config = read_settings(run)
+    usual = read_settings(run).maps.method
+    config, chosen = with_maps(run, methods, maps, report)
     device = set_up_torch(config.threads, config.device)
     start = time.monotonic()
-    chosen = chosen_methods(config, methods)
     results: dict[int, dict[str, MethodScores]] = {}
     names: tuple[str, ...] = ()
     contexts: tuple[str, ...] = ()
@@ -228,17 +252,16 @@ def evaluate_run(run: Path, methods: tuple[str, ...], split: str, report: Report
             sizes = [truth.size(i, step) for i in range(len(setup.images))]
         names, contexts = setup.images.classes.names, masks.contexts.names if masks.contexts else ()
         results[seed] = {}
-        for method in chosen:
-            prototypes = load_method(setup, method, run)
-            with report.task(f"seed {seed}: figures of {method}") as step:
-                maps = localize(setup, config.maps, sizes, step, prototypes)
-                results[seed][method] = score_method(maps, truth, setup.images.labels)
+        for name in chosen:
+            results[seed][parts_of(name)[0]] = score_maps(config, setup, run, name, truth, sizes, report)
     other = split and split != config.data.split
     seconds = time.monotonic() - start
     summary, details = summarise(results, seconds, split or config.data.split, names, contexts)
+    if config.maps.method != "cam":
+        summary["attribution"] = config.maps.method
     if methods:
         return summary
-    suffix = f".{split}" if other else ""
+    suffix = (f".{config.maps.method}" if config.maps.method != usual else "") + (f".{split}" if other else "")
     write_json(run / f"summary{suffix}.json", summary)
     write_json(run / f"details{suffix}.json", details)
     return summary
@@ -254,9 +277,11 @@ def prepare_report(run: Path, report: Reporter) -> None:
         if not (method_folder(run, setup.seed, method) / "weights.safetensors").is_file():
             report.warn(f"{method} is not trained yet; the report goes without it.")
             continue
-        prototypes = load_method(setup, method, run)
+        prototypes, folder = load_method(setup, method, run), method_folder(run, setup.seed, method) / "gallery"
+        maps = replace(config.maps, method="cam") if method in WITHOUT_GRADIENT else config.maps
+        renew(facts_of(folder), map_settings(maps), [folder], report)
         with report.task(f"pictures of {method}") as step:
-            store_maps(setup, config.maps, method_folder(run, setup.seed, method) / "gallery", step, chosen, prototypes)
+            store_maps(setup, maps, folder, step, chosen, prototypes)
         for source in segmenter_sources(run, setup.seed, method):
             with report.task(f"masks by the segmenter of {method}") as step:
                 predict_split(setup, run, method, source, step, chosen)
@@ -293,9 +318,28 @@ def chosen_methods(config: RunConfig, methods: tuple[str, ...]) -> tuple[str, ..
     """The methods that the user named, or all of the run."""
     every = ("cam", *config.methods, IMPORTED)
     for method in methods:
-        if method not in every:
+        if method.partition("/")[0] not in every:
             raise InputError(f"method {method!r} is not in this run; it has {', '.join(every[:-1])}.")
+        parts_of(method)  # `fpr/advcam`: its maps by another attribution
     return methods or every[:-1]
+
+
+def with_maps(
+    run: Path, methods: tuple[str, ...], maps: MapsConfig | None, report: Reporter
+) -> tuple[RunConfig, tuple[str, ...]]:
+    """A run's settings with others for the maps, and the names of the chosen methods' maps.
+
+    What is said of AdvCAM becomes the run's, for the stages that come later; not before all is known to be right, as
+    maps by other settings are void.
+    """
+    config = read_settings(run)
+    wanted = replace(config, maps=maps or config.maps)
+    names = all_attributed(chosen_methods(config, methods), wanted.maps.method, report)
+    kept = replace(config, maps=replace(config.maps, advcam=wanted.maps.advcam))
+    if kept != config:
+        with locked(run):
+            write_text(run / "settings.yaml", settings_text(kept))
+    return wanted, names
 
 
 def write_settings(config: RunConfig, run: Path, resume: bool, later: bool = False) -> None:
@@ -306,14 +350,17 @@ def write_settings(config: RunConfig, run: Path, resume: bool, later: bool = Fal
     """
     path = run / "settings.yaml"
     if resume and path.is_file() and not later:
-        stored_config = read_settings(run)
-        config = replace(config, refine=stored_config.refine, segment=stored_config.segment)
+        old = read_settings(run)
+        maps = replace(config.maps, method=old.maps.method, advcam=old.maps.advcam)
+        config = replace(config, refine=old.refine, segment=old.segment, maps=maps)
     text = settings_text(config)
     if path.is_file() and any(run.glob("seed*")):
-        stored, given = read_yaml(path), yaml.safe_load(text)
+        # Through the settings' classes, so that a run that is older than a setting has its default.
+        stored, given = yaml.safe_load(settings_text(read_settings(run))), yaml.safe_load(text)
         if resume:
             free = ("methods", "seeds", "refine", "segment")  # nothing that is trained already depends on these
             stored.update({name: given[name] for name in free})
+            stored["maps"].update({name: given["maps"][name] for name in ("method", "advcam")})
         changed = first_difference(stored, given)
         if changed and not resume:
             raise InputError(f"{run} holds a run with another {changed}; choose another --out, or delete it.")

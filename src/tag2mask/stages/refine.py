@@ -28,6 +28,7 @@ from tag2mask.stages.affinity import (
     walk_maps,
     write_power_labels,
 )
+from tag2mask.stages.attribution import map_settings, maps_config, parts_of
 from tag2mask.stages.localize import map_path, store_maps
 from tag2mask.stages.masks import mask_path, rule_level, write_masks, write_refined_masks
 from tag2mask.stages.network import SeedSetup
@@ -52,13 +53,21 @@ class Refinement:
 
 
 def maps_of(config: RunConfig, setup: SeedSetup, run: Path, method: str, report: Reporter) -> Path:
-    """The folder of stored maps of a split; those that are missing are written first."""
+    """The folder of stored maps of a split; those that are missing are written first.
+
+    ``method``: perhaps with an attribution, ``fpr/advcam``. Its settings may change later, unlike those of class
+    activation maps, and maps by others are void.
+    """
     folder = method_folder(run, setup.seed, method) / "maps" / setup.data.split
+    trained, attribution = parts_of(method)
+    maps = maps_config(config.maps, method)
+    if attribution != "cam":
+        renew(facts_of(folder), map_settings(maps), [folder], report)
     if any(not map_path(folder, name).is_file() for name in setup.images.ids):
-        prototypes = load_method(setup, method, run)
+        prototypes = load_method(setup, trained, run)
         forget(run, setup, method)
         with report.task(f"seed {setup.seed}: maps of {method}") as step:
-            store_maps(setup, config.maps, folder, step, prototypes=prototypes)
+            store_maps(setup, maps, folder, step, prototypes=prototypes)
     return folder
 
 

@@ -12,6 +12,7 @@ TITLES = {
     "sharpen": "sharpen (no prototypes)",
     "rc": "region contrast (RC)", "pr": "pixel rectification (PR)", "paper": "RC + PR, the paper's form",
     "training_free": "FPR without training", "fpr": "FPR, the default", "imported": "imported maps",
+    "wood": "W-OoD (photos without classes)", "eps": "EPS (saliency maps)", "clims": "CLIMS (CLIP)",
 }  # fmt: skip
 """How methods are called in tables and reports."""
 STAGES = {"seed": "maps", "crf": "+ CRF", "irn": "+ IRN", "psa": "+ PSA"}
@@ -22,8 +23,9 @@ COLUMNS = ("gtfree", "fixed", "matched", "oracle")
 def print_summary(summary: dict[str, Any]) -> None:
     """Print the methods of a summary, a row each."""
     seeds = summary["seeds"]
+    by = f" of maps by {summary['attribution']}" if "attribution" in summary else ""
     table = Table(
-        title=f"mIoU by threshold protocol; {summary['images']} images, split {summary['split']}, "
+        title=f"mIoU by threshold protocol{by}; {summary['images']} images, split {summary['split']}, "
         f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''} ({', '.join(map(str, seeds))})",
         caption="gtfree and fixed read no mask; matched and oracle choose their threshold with the masks "
         "(diagnostics). FDR: false discovery rate. Leak: predictions that lie on a context.",

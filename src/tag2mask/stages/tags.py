@@ -1,4 +1,4 @@
-"""The tags that training sees: those of the data set; suspects count as unknown where that is asked for.
+"""The tags that training sees: those of the data set; suspects and what a user has blocked count as unknown.
 
 A missing tag puts a true object among the negatives of its class, where it ranks first: it is what the classifier is
 surest of. Unknown pairs of image and class are in no pool and in no classification loss.
@@ -19,6 +19,7 @@ from tag2mask.errors import InputError
 from tag2mask.noise import out_of_fold_probabilities, suspicion
 from tag2mask.progress import Reporter, Step
 from tag2mask.runs import read_json, seed_folder, write_json
+from tag2mask.stages.blocked import blocked_pairs
 from tag2mask.stages.network import SeedSetup
 
 UNKNOWN = -1
@@ -35,6 +36,7 @@ def training_tags(config: RunConfig, setup: SeedSetup, run: Path, report: Report
     """
     path = seed_folder(run, setup.seed) / FILE
     if not path.is_file():
+        blocked = blocked_pairs(config, setup.images)
         given = with_errors(setup.images.labels, config.tags, setup.seed)
         unknown = np.zeros_like(given)
         if config.tags.suspects != "keep":
@@ -43,6 +45,8 @@ def training_tags(config: RunConfig, setup: SeedSetup, run: Path, report: Report
             unknown = suspicion(probabilities, given).flagged
             if config.tags.suspects == "missing":
                 unknown &= ~given
+        suspected = int(unknown.sum())
+        unknown |= blocked
         ids, names = setup.images.ids, setup.images.classes.names
 
         def listed(pairs: Tags) -> list[tuple[str, str]]:
@@ -57,10 +61,13 @@ def training_tags(config: RunConfig, setup: SeedSetup, run: Path, report: Report
                 "removed": listed(changed & ~given), "added": listed(changed & given),
             },
         )  # fmt: skip
-        count = int(unknown.sum())
-        if count:
-            pairs = "pair of photo and class looks" if count == 1 else "pairs of photo and class look"
-            report.say(f"seed {setup.seed}: {count} {pairs} mistagged and will not be learnt from: {path}.")
+        if suspected:
+            pairs = "pair of photo and class looks" if suspected == 1 else "pairs of photo and class look"
+            report.say(f"seed {setup.seed}: {suspected} {pairs} mistagged and will not be learnt from: {path}.")
+        if blocked.any():
+            count = int(blocked.sum())
+            pairs = "pair of photo and class is" if count == 1 else "pairs of photo and class are"
+            report.say(f"seed {setup.seed}: {count} {pairs} blocked and will not be learnt from: {path}.")
     return read_training_tags(run, setup)
 
 

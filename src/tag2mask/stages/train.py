@@ -17,6 +17,7 @@ from tag2mask.presets import method_config
 from tag2mask.progress import Reporter
 from tag2mask.runs import method_folder
 from tag2mask.stages.network import SeedSetup
+from tag2mask.stages.rivals import extra_loss
 from tag2mask.stages.tags import TrainingTags
 
 CLASSIFIER_ALONE = FPRConfig(region_weight=0.0, pixel_weight=0.0)
@@ -64,10 +65,11 @@ def train_method(
     if method == "training_free":
         save_without_training(setup, tags, settings, folder, report)
         return
+    extra = extra_loss(config, setup, tags, method, setup.seed + 1000, report)
     with report.task(f"seed {setup.seed}: {method}") as step:
         bare = fit(
             setup.host, setup.inputs, tags, config.rectify, settings, setup.superclasses,
-            setup.seed + 1000, folder, step, resume,
+            setup.seed + 1000, folder, step, resume, extra=extra,
         )  # fmt: skip
     warn_of_bare(setup, method, bare, report)
 

@@ -1,0 +1,81 @@
+"""The paper's tables and figures."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tag2mask.commands import command, common, method_names, new_parser
+from tag2mask.errors import InputError
+
+PROTOCOLS = ("gtfree", "fixed", "matched", "oracle")
+
+
+@command("a table or figure of the paper, ours beside theirs")
+def reproduce(arguments: list[str]) -> int:
+    """Compute items of the paper, on the built-in scenes or on photos of one's own."""
+    from tag2mask.config import DataConfig
+    from tag2mask.settings import build
+
+    parser = new_parser(
+        "reproduce",
+        "tag2mask reproduce table1 --out FOLDER [--scale laptop|voc|coco] [--data.root FOLDER] [--jobs 2] [OPTION ...]",
+        "Compute tables and figures of the paper and write JSON, Markdown and pictures: ours, the paper's, and two "
+        "controls beside every gain. `laptop` is the built-in scenes and, if given, photos of one's own; `voc` and "
+        "`coco` need the data set and say what they cost before they start. Runs are shared between items, computed in "
+        "parallel, and a command that was cut off goes on where it was.",
+    )
+    parser.add_argument("names", nargs="+", type=str, metavar="ITEM", help="table1..table5, fig3..fig8, scalars, all.")
+    parser.add_argument("--out", required=True, type=str, help="Folder of the results; give the same one to go on.")
+    parser.add_argument("--scale", default="laptop", type=str, help="laptop, voc or coco.")
+    parser.add_argument("--seeds", default="", type=str, help="Seeds, such as 0,1,2, which is the default.")
+    parser.add_argument("--jobs", default=1, type=int, help="Runs at a time, each on one thread.")
+    parser.add_argument("--protocol", default="gtfree", type=str, help=f"Of the figures: {', '.join(PROTOCOLS)}.")
+    parser.add_argument("--yes", action="store_true", help="Start a scale that costs hours without being asked again.")
+    parser.add_class_arguments(DataConfig, "data")
+    common(parser)
+    values = parser.parse_args(arguments)
+    if values.jobs < 1:
+        raise InputError(f"--jobs is {values.jobs}; expected 1 or more.")
+    if values.protocol not in PROTOCOLS:
+        raise InputError(f"--protocol {values.protocol!r} is unknown; expected one of {', '.join(PROTOCOLS)}.")
+    if not all(part.isdigit() for part in method_names(values.seeds)):
+        raise InputError(f"--seeds {values.seeds!r}; expected numbers such as 0,1,2.")
+    seeds = tuple(int(part) for part in method_names(values.seeds))
+    given = values.as_dict()["data"]
+    own = build(DataConfig, given, "the settings", "data.") if given["root"] else None
+    from tag2mask.reproduce.scales import scale_of
+
+    scale = scale_of(values.scale, own, seeds)
+    if scale.cost:
+        print(scale.cost)
+        if not values.yes:
+            raise InputError(f"--scale {values.scale} takes long; add --yes to start it.")
+    from tag2mask.progress import Reporter
+    from tag2mask.reproduce.items import chosen_items, reproduce
+
+    names = chosen_items(tuple(values.names))
+    options = ["--scale", values.scale, "--seeds", ",".join(map(str, scale.seeds)), "--protocol", values.protocol]
+    options += [*data_options(given), "--out", values.out]
+    command_line = f"tag2mask reproduce {' '.join(values.names)} {shlex.join(options)}"
+    results = reproduce(
+        tuple(values.names), scale, Path(values.out), values.protocol, values.jobs, command_line, Reporter(values.quiet)
+    )
+    for name, result in zip(names, results, strict=True):
+        print(result.markdown())
+        print(f"written: {Path(values.out) / name}.json and .md")
+    return 1 if any(result.missing for result in results) else 0
+
+
+def data_options(given: dict[str, Any]) -> Iterator[str]:
+    """The options of the data that are not their defaults, as they are typed."""
+    from tag2mask.config import DataConfig
+    from tag2mask.settings import flattened
+
+    usual = dict(flattened(asdict(DataConfig())))
+    for name, value in flattened(given):
+        if value != usual[name]:
+            yield from (f"--data.{name}", ",".join(value) if isinstance(value, list | tuple) else str(value))

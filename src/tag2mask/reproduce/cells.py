@@ -1,0 +1,251 @@
+"""The runs that tables and figures share: ordinary run folders, trained and scored in processes of their own.
+
+A step that a folder has is not done again, so a killed command goes on where it was, and two items that need the same
+run compute it once.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from tag2mask.config import RunConfig
+from tag2mask.engine import set_up_torch
+from tag2mask.errors import InputError
+from tag2mask.progress import Reporter
+from tag2mask.runs import method_folder, read_json, write_json
+from tag2mask.stages import pipeline
+from tag2mask.stages.attribution import attributed
+from tag2mask.stages.network import set_up_seed
+from tag2mask.stages.processes import one_thread
+from tag2mask.stages.suppressed import measure_suppressed
+
+WorkStep = Literal["evaluate", "val", "crf", "advcam", "suppressed", "segment", "pictures"]
+STEPS: tuple[WorkStep, ...] = ("evaluate", "val", "crf", "advcam", "suppressed", "segment", "pictures")
+"""What is done with a trained run, in this order."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A run of one seed, and what an item wants of it.
+
+    Attributes:
+        name: folder below the output's ``runs``, such as ``scenes/seam/seed0``.
+        refined: methods whose masks are refined (``crf``, ``segment``); never more than the table shows.
+        val: split that is not trained on, for ``val`` and ``segment``.
+        start: name of the cell whose class activation map this one trains on from; it is computed before.
+    """
+
+    name: str
+    config: RunConfig
+    steps: frozenset[WorkStep]
+    refined: tuple[str, ...] = ()
+    val: str = ""
+    start: str = ""
+
+
+def merged(cells: Iterable[Cell]) -> list[Cell]:
+    """One cell for each folder, with the methods and steps of all that ask for it.
+
+    Raises:
+        ValueError: two of them want different settings under one name.
+    """
+    found: dict[str, Cell] = {}
+    for cell in cells:
+        if cell.name not in found:
+            found[cell.name] = cell
+            continue
+        known = found[cell.name]
+        methods = tuple(dict.fromkeys((*known.config.methods, *cell.config.methods)))
+        if replace(known.config, methods=methods) != replace(cell.config, methods=methods):
+            raise ValueError(f"two items want different runs called {cell.name}")
+        refined = tuple(dict.fromkeys((*known.refined, *cell.refined)))
+        found[cell.name] = Cell(
+            cell.name, replace(known.config, methods=methods), known.steps | cell.steps, refined,
+            known.val or cell.val, cell.start,
+        )  # fmt: skip
+    return list(found.values())
+
+
+def compute(cells: Sequence[Cell], out: Path, jobs: int, report: Reporter) -> dict[str, str]:
+    """Train and score every cell that is not finished, ``jobs`` at a time.
+
+    Returns:
+        What went wrong, by the cell's name; the others are finished.
+
+    Raises:
+        InputError: a folder has a run with other settings, whose figures would be told as if they were of these.
+    """
+    for cell in cells:
+        check_settings(cell, out / "runs" / cell.name)
+    todo = [cell for cell in cells if not finished(cell, out / "runs" / cell.name)]
+    for cell in todo:
+        prepare(cell, out, report)
+    failed: dict[str, str] = {}
+    with report.task(f"{len(cells)} runs") as step:
+        done = len(cells) - len(todo)
+        step(done, len(cells))
+        for wave in ([c for c in todo if not c.start], [c for c in todo if c.start]):
+            for cell in wave:
+                if cell.start in failed:
+                    failed[cell.name] = f"{cell.start}, from which it trains on, could not be computed"
+            for outcome in outcomes([cell for cell in wave if cell.name not in failed], out, jobs):
+                failed.update(outcome)
+                done += 1
+                step(done, len(cells))
+    for name, why in failed.items():
+        report.warn(f"{name}: {why}")
+    return failed
+
+
+def check_settings(cell: Cell, folder: Path) -> None:
+    """Raise ``InputError`` when a folder has a run with other settings than the cell's; methods may be added to it."""
+    if not (folder / "settings.yaml").is_file() or not any(folder.glob("seed*")):
+        return
+    given = replace(cell.config, methods=())
+    stored = replace(pipeline.read_settings(folder), methods=())
+    plain = [yaml.safe_load(pipeline.settings_text(config)) for config in (stored, given)]
+    if changed := pipeline.first_difference(*plain):
+        raise InputError(f"{folder} holds a run with another {changed}; choose another --out, or delete that folder.")
+
+
+def finished(cell: Cell, folder: Path) -> bool:
+    """Whether a cell's methods are trained and all of its steps done."""
+    homes = [method_folder(folder, seed, m) for seed in cell.config.seeds for m in ("cam", *cell.config.methods)]
+    trained = all((home / "weights.safetensors").is_file() for home in homes)
+    return trained and all(has(folder, cell, step) for step in STEPS)
+
+
+def outcomes(cells: Sequence[Cell], out: Path, jobs: int) -> Iterator[dict[str, str]]:
+    """``work`` on cells that do not wait for each other, as they finish."""
+    if jobs == 1 or len(cells) < 2:
+        yield from (work(cell, out) for cell in cells)
+        return
+    context = multiprocessing.get_context("spawn")  # a forked copy of a process with threads may hang
+    with ProcessPoolExecutor(jobs, context, initializer=one_thread) as pool:
+        try:
+            for future in as_completed([pool.submit(work, cell, out) for cell in cells]):
+                yield future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def prepare(cell: Cell, out: Path, report: Reporter) -> None:
+    """The folder of a cell and its frozen features, which cells on the same photos share."""
+    folder = out / "runs" / cell.name
+    folder.mkdir(parents=True, exist_ok=True)
+    shared = out / "cache"
+    shared.mkdir(exist_ok=True)
+    link = folder / "cache"
+    if not link.is_symlink():
+        link.symlink_to(os.path.relpath(shared, folder))  # so that the output may be moved
+    device = set_up_torch(cell.config.threads, cell.config.device)
+    for split in dict.fromkeys(("", cell.val if "val" in cell.steps else "")):
+        set_up_seed(cell.config, folder, cell.config.seeds[0], device, report, split)
+
+
+class WarningsToFile(Reporter):
+    """Quiet; what it warns of goes into the run's folder, as dozens of runs would say the same."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(quiet=True)
+        self.path = path
+
+    def warn(self, text: str) -> None:
+        """Add a line to the file."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(f"{text}\n")
+
+
+def work(cell: Cell, out: Path) -> dict[str, str]:
+    """All steps of one cell; returns what went wrong, if anything, under the cell's name."""
+    folder = out / "runs" / cell.name
+    quiet = WarningsToFile(folder / "warnings.txt")
+    try:
+        if cell.start:
+            take_over_cam(out / "runs" / cell.start, folder, cell.config)
+        pipeline.train(cell.config, folder, quiet, resume=True)
+        for step in STEPS:
+            if not has(folder, cell, step):
+                do(step, cell, folder, quiet)
+    except InputError as error:
+        return {cell.name: str(error)}
+    return {}
+
+
+def take_over_cam(source: Path, folder: Path, config: RunConfig) -> None:
+    """Copy another run's class activation map, from which this one trains on."""
+    for seed in config.seeds:
+        home = method_folder(folder, seed, "cam")
+        if not home.is_dir():
+            pipeline.write_settings(config, folder, resume=True)
+            partial = folder / f"cam{seed}.partial"
+            shutil.rmtree(partial, ignore_errors=True)
+            shutil.copytree(
+                method_folder(source, seed, "cam"), partial, ignore=shutil.ignore_patterns("maps", "masks", "gallery")
+            )
+            home.parent.mkdir(exist_ok=True)
+            partial.rename(home)
+
+
+def do(step: WorkStep, cell: Cell, folder: Path, report: Reporter) -> None:
+    """One step on a trained run."""
+    if step == "evaluate":
+        pipeline.evaluate_run(folder, (), "", report)
+    elif step == "val":
+        pipeline.evaluate_run(folder, (), cell.val, report)
+    elif step == "crf":
+        pipeline.refine_run(folder, "crf", cell.refined, "", report)
+        pipeline.evaluate_stages(folder, (), "", report)
+    elif step == "advcam":
+        pipeline.evaluate_run(folder, (), "", report, replace(cell.config.maps, method="advcam"))
+        refined = tuple(attributed(method, "advcam") for method in cell.refined)
+        if refined:
+            pipeline.refine_run(folder, "crf", refined, "", report)
+            write_json(folder / "stages.advcam.json", pipeline.evaluate_stages(folder, refined, "", report))
+    elif step == "suppressed":
+        measure_suppressed(folder, report)
+    elif step == "pictures":
+        pipeline.prepare_report(folder, report)
+    else:
+        pipeline.refine_run(folder, "irn", cell.refined, "", report)
+        pipeline.segment_run(folder, "irn", cell.refined, report)
+        for split in dict.fromkeys(("", cell.val)):  # masks of IRN on the training photos, segmenters on the others
+            pipeline.evaluate_stages(folder, (), split, report)
+
+
+def has(folder: Path, cell: Cell, step: WorkStep) -> bool:
+    """Whether a step is not wanted, or done for every method that is."""
+    if step not in cell.steps:
+        return True
+    wanted = {"cam", *cell.config.methods}
+    if step in ("suppressed", "pictures"):
+        return (folder / {"suppressed": "suppressed.json", "pictures": "gallery.json"}[step]).is_file()
+    if step in ("crf", "segment"):
+        other = f"stages.{cell.val}.json" if cell.val else "stages.json"
+        needed = [("stages.json", "crf")] if step == "crf" else [("stages.json", "irn"), (other, "segmenter:irn")]
+        return all(
+            stage in figures(folder / file).get("stages", {}).get(method, {})
+            for file, stage in needed
+            for method in cell.refined
+        )
+    if step == "advcam":
+        table = figures(folder / "stages.advcam.json").get("stages", {})
+        if not all("crf" in table.get(attributed(method, "advcam"), {}) for method in cell.refined):
+            return False
+    name = {"evaluate": "summary", "val": f"summary.{cell.val}", "advcam": "summary.advcam"}[step]
+    return wanted <= set(figures(folder / f"{name}.json").get("methods", {}))
+
+
+def figures(path: Path) -> dict[str, Any]:
+    """A file of figures; empty where there is none."""
+    return read_json(path, "figures") if path.is_file() else {}

@@ -1,0 +1,166 @@
+"""Tables and figures of the paper: runs are shared and resumed, and what is told is what the runs say."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tag2mask.cli import main
+from tag2mask.config import DataConfig
+from tag2mask.errors import InputError
+from tag2mask.progress import Reporter
+from tag2mask.report.published import FIGURE_7A, FIGURE_7A_REGION, TABLE_5
+from tag2mask.reproduce import fig7, table5
+from tag2mask.reproduce.cells import Cell, compute, merged
+from tag2mask.reproduce.items import ITEMS, chosen_items, reproduce
+from tag2mask.reproduce.over_seeds import spread
+from tag2mask.reproduce.scales import Scale, scale_of
+
+QUIET = Reporter(quiet=True)
+
+
+def run_items(names: tuple[str, ...], scale: Scale, out: Path) -> dict[str, str]:
+    results = reproduce(names, scale, out, "gtfree", 1, f"tag2mask reproduce {' '.join(names)}", QUIET)
+    return {result.name: result.markdown() for result in results}
+
+
+def test_three_items_share_their_runs_and_tell_what_these_say(tiny_scale: Scale, tmp_path: Path) -> None:
+    names = ("table5", "fig8", "scalars")
+    texts = run_items(names, tiny_scale, tmp_path)
+    folders = sorted((tmp_path / "runs" / "scenes" / "cam").iterdir())
+    assert [folder.name for folder in folders] == ["seed0", "seed1"], "one run for each seed, whatever the items"
+    summaries = [json.loads((folder / "summary.json").read_text()) for folder in folders]
+    assert set(summaries[0]["methods"]) == {"cam", "continued", "halo", "focal", "rc", "pr", "paper", "fpr"}
+
+    figures = json.loads((tmp_path / "table5.json").read_text())
+    for method, (_, published) in table5.ROWS.items():
+        values = [s["methods"][method]["gtfree"]["miou"]["mean"] for s in summaries]
+        ours = figures["figures"]["sets"]["scenes"]["ours"][method]
+        assert np.isclose(ours, np.mean(values))
+        assert f"{np.mean(values):.1f} ±{np.std(values, ddof=1):.1f}" in texts["table5"]
+        if published:
+            difference = figures["figures"]["sets"]["scenes"]["difference"][method]
+            assert np.isclose(difference, ours - TABLE_5[published], atol=0.01)
+    assert {"torch", "tag2mask"} <= set(figures["versions"]) and figures["command"] == "tag2mask reproduce table5"
+
+    details = [json.loads((folder / "details.json").read_text()) for folder in folders]
+    for c, name in enumerate(details[0]["classes"]):
+        values = [d["by_seed"][str(s)]["fpr"]["gtfree"]["class_fdr"][c] for s, d in enumerate(details)]
+        known = [value for value in values if value is not None]
+        row = next(line for line in texts["fig8"].splitlines() if line.startswith(f"| {name} |"))
+        assert row.split("|")[-2].strip() == spread([np.nan if v is None else v for v in values])
+        assert all(0 <= value <= 100 for value in known)
+    with Image.open(tmp_path / "fig8_scenes.png") as picture:
+        assert min(picture.size) > 400
+    assert (tmp_path / "fig8_scenes.svg").read_text().count("<path") > 10
+    assert "halo" in texts["scalars"] and "protocol gtfree, seeds 0, 1" in texts["scalars"]
+
+
+def test_what_is_finished_is_not_computed_again(tiny_scale: Scale, tmp_path: Path) -> None:
+    scale = replace(tiny_scale, seeds=(0,))
+    run_items(("fig8",), scale, tmp_path)
+    weights = tmp_path / "runs/scenes/cam/seed0/seed0/fpr/weights.safetensors"
+    summary = tmp_path / "runs/scenes/cam/seed0/summary.json"
+    before = weights.stat().st_mtime_ns, summary.stat().st_mtime_ns
+    run_items(("fig8",), scale, tmp_path)
+    assert (weights.stat().st_mtime_ns, summary.stat().st_mtime_ns) == before
+    run_items(("table5",), scale, tmp_path)
+    assert weights.stat().st_mtime_ns == before[0], "another item adds methods to the run"
+    assert (weights.parents[1] / "focal" / "weights.safetensors").is_file()
+
+
+def test_a_grid_trains_on_from_one_cam(tiny_scale: Scale, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fig7, "FIGURE_7A_REGION", FIGURE_7A_REGION[:2])
+    monkeypatch.setattr(fig7, "FIGURE_7A", {15e-5: FIGURE_7A[15e-5][:2]})
+    monkeypatch.setattr(fig7, "THETAS", (0.1,))
+    monkeypatch.setattr(fig7, "TEMPERATURES", (10.0,))
+    monkeypatch.setattr(fig7, "COUNTS", (1,))
+    scale = replace(tiny_scale, seeds=(0,))
+    text = run_items(("fig7",), scale, tmp_path)["fig7"]
+    cams = list((tmp_path / "runs").rglob("cam/weights.safetensors"))
+    assert len(cams) == 8 and len({path.read_bytes() for path in cams}) == 1
+    home = tmp_path / "runs/scenes/fig7"
+    fpr = {p.relative_to(home).parts[0]: p.read_bytes() for p in home.rglob("fpr/weights.safetensors")}
+    assert len(fpr) == 7
+    assert fpr["weights_0.12_0.00015"] == fpr["theta_0.1"] == fpr["temperature_10"], "the paper's setting itself"
+    assert fpr["momentum_0.0001"] != fpr["momentum_0.9"]
+    assert "CAM trained on" in text and "halo" in text and (tmp_path / "fig7.svg").is_file()
+
+
+def test_pictures_and_masks_of_the_first_seed(tiny_scale: Scale, tmp_path: Path) -> None:
+    scale = replace(tiny_scale, seeds=(0,))
+    texts = run_items(("table2", "table3", "table4", "fig3", "fig4", "fig5", "fig6"), scale, tmp_path)
+    for name in ("fig3_scenes", "fig4_scenes", "fig5", "fig6_scenes"):
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            values = np.asarray(picture.convert("RGB"))
+        assert min(values.shape[:2]) > 300 and len(np.unique(values.reshape(-1, 3), axis=0)) > 20
+        assert (tmp_path / f"{name}.svg").is_file()
+    stages = json.loads((tmp_path / "runs/scenes/cam/seed0/stages.val.json").read_text())["stages"]
+    assert f"{stages['fpr']['segmenter:irn']['miou']['mean']:.1f}" in texts["table2"]
+    assert "AdvCAM + FPR" in texts["table2"] and "IRN + FPR" in texts["table3"]
+    assert len(list((tmp_path / "out_of_distribution").iterdir())) == 80
+    summary = json.loads((tmp_path / "runs/scenes/table4/seed0/summary.json").read_text())
+    assert f"{summary['methods']['wood']['gtfree']['miou']['mean']:.1f}" in texts["table4"]
+    page = (tmp_path / "index.html").read_text()
+    assert page.count("<section") == 7 and "tag2mask reproduce fig6" in page and "http" not in page.replace("http-equiv", "")
+
+
+def test_a_run_that_breaks_down_costs_no_other(tiny_scale: Scale, tmp_path: Path) -> None:
+    dataset = tiny_scale.sets[0]
+    good = replace(dataset.settings(), methods=("continued",))
+    bad = replace(good, rectify=replace(good.rectify, learning_rate=1e38, kind="sgd", clip_norm=0.0))
+    cells = [Cell("a", bad, frozenset({"evaluate"})), Cell("b", good, frozenset({"evaluate"}))]
+    failed = compute(cells, tmp_path, 1, QUIET)
+    assert list(failed) == ["a"] and "no longer a number" in failed["a"]
+    assert (tmp_path / "runs/b/summary.json").is_file()
+
+
+def test_cells_of_one_name_are_one_and_must_agree(tiny_scale: Scale) -> None:
+    config = replace(tiny_scale.sets[0].settings(), methods=("continued",))
+    other = replace(config, methods=("halo", "continued"))
+    (cell,) = merged([Cell("x", config, frozenset({"evaluate"})), Cell("x", other, frozenset({"crf"}), ("halo",))])
+    assert cell.config.methods == ("continued", "halo") and cell.steps == {"evaluate", "crf"}
+    with pytest.raises(ValueError, match="x"):
+        merged([Cell("x", config, frozenset()), Cell("x", replace(config, threads=2), frozenset())])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["table9"], "expected one of table1"),
+        (["table1", "--scale", "moon"], "expected one of laptop, voc, coco"),
+        (["table1", "--scale", "voc"], "--data.root"),
+        (["table1", "--jobs", "0"], "--jobs"),
+        (["table1", "--seeds", "a"], "--seeds"),
+        (["table1", "--protocol", "best"], "gtfree"),
+    ],
+)
+def test_mistakes_are_told_before_anything_starts(
+    arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["reproduce", *arguments, "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+def test_a_large_scale_says_what_it_costs_and_waits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["reproduce", "table1", "--scale", "voc", "--data.kind", "voc", "--data.root", str(tmp_path)]
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 2
+    told = capsys.readouterr()
+    assert "10582 photos" in told.out and "hours" in told.out and "--yes" in told.err
+
+
+def test_all_stands_for_every_item() -> None:
+    assert chosen_items(("all",)) == tuple(ITEMS) and chosen_items(("fig8", "fig8")) == ("fig8",)
+    with pytest.raises(InputError, match="fig9"):
+        chosen_items(("fig9",))
+
+
+def test_photos_of_ones_own_are_a_further_set() -> None:
+    scale = scale_of("laptop", DataConfig(kind="folder", root="/photos/mine"), (4,))
+    assert [dataset.name for dataset in scale.sets] == ["scenes", "mine"] and scale.seeds == (4,)
