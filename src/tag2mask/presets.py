@@ -106,7 +106,7 @@ def for_host(config: RunConfig, host: str) -> RunConfig:
         phase = OptimiserConfig(batch_size=16, weight_decay=0.05)
         return replace(
             config,
-            host=replace(config.host, neck=0, side=0, mctformer=MctformerConfig(grid=16, affinity=False)),
+            host=replace(config.host, neck=0, side=0, mctformer=MctformerConfig(grid=16, affinity=False, root=True)),
             views=replace(config.views, size=min(config.views.size, 256)),
             classify=replace(phase, epochs=5, learning_rate=2e-3, schedule="onecycle", batch_norm_until=0.5),
             rectify=replace(phase, epochs=4, learning_rate=5e-4),
@@ -149,7 +149,7 @@ PRESETS["demo"] = replace(
     PRESETS["laptop"], host=HostConfig(levels=("blocks.2", "blocks.4"), neck=128, side=0), views=ViewsConfig(size=128)
 )
 PRESETS["seam"] = RunConfig(
-    methods=("continued", "fpr"),
+    methods=("continued", "halo", "paper", "fpr"),
     host=HostConfig(
         kind="seam", backbone="wresnet38", weights="wresnet38.pth", output_stride=8, freeze="stage2", side=0
     ),

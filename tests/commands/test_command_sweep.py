@@ -241,6 +241,9 @@ def test_numbers_may_be_written_as_people_do(run: Path) -> None:
 def test_names_are_names_of_folders(run: Path) -> None:
     assert names(read_settings(run), "host.weights=timm,a/b.pt") == ["weights=timm", "weights=a_b.pt"]
     assert parsed("fpr.theta=[0.1, 0.2]") == parsed("fpr.theta=0.1,0.2") == ("fpr.theta", [0.1, 0.2])
+    cells = combinations(RunConfig(), ["fpr.support=off,drop", "host.dilate=false"])
+    assert [config.fpr.support for _, config in cells] == ["off", "drop"], "a word, not a truth value"
+    assert not any(config.host.dilate for _, config in cells)
     with pytest.raises(InputError, match="expected a setting and its values"):
         parsed("fpr.theta")
 

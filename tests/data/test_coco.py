@@ -171,6 +171,7 @@ def test_faults_of_entries(own: DataConfig, edit: Callable[[Content], Any], expe
         (b'{"images": [],\n "images": []}', "the key 'images' stands there twice"),
         (b'{"images"\n: [{"id": 1, "file_name": "\xff"}]}', "mine.json, image 1: the text is not UTF-8"),
         (b"\xff\xfe{\x00", "this is not a JSON object"),
+        (b'{"images": []}\n{"images": []}', "mine.json, row 2, character 1: this is not JSON (there is more after its end)"),
     ],
 )
 def test_faults_of_files(own: DataConfig, content: bytes, expected: str) -> None:

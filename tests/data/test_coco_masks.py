@@ -18,6 +18,7 @@ from PIL import Image
 from tag2mask.config import DataConfig
 from tag2mask.data import open_images
 from tag2mask.data.check import inspect
+from tag2mask.data.coco import annotation_file
 from tag2mask.data.coco_masks import unpacked
 from tag2mask.data.masks import open_masks
 from tag2mask.errors import InputError
@@ -146,6 +147,29 @@ def test_missing_outlines_and_sizes(tmp_path: Path) -> None:
     assert "the mask is 8x12 (width x height), the upright image 12x8" in turned
     dots = mask(data(tmp_path / "e", {"segmentation": [[1, 1, 2, 2], *box(4, 4, 2, 2)]}))
     assert dots.sum() == 4, "two points cover nothing"
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((8.0, 12.0), ""), ((10**12, 12), "height and width are 0 and 12"), ((50_000, 50_000), "height and width are 50000 and 50000")],
+)  # fmt: skip
+def test_sizes_that_a_file_states(tmp_path: Path, size: tuple[Any, Any], expected: str) -> None:
+    """They come from the file, so they take no memory before they are believed."""
+    config = data(tmp_path, {"segmentation": box(1, 1, 3, 2)})
+    path = annotation_file(config)
+    content = json.loads(path.read_text())
+    for image in content["images"]:
+        image["height"], image["width"] = size
+    path.write_text(json.dumps(content))
+    if expected:
+        assert expected in refusal(config)
+    else:
+        assert mask(config).shape == size
+
+
+def test_a_crowd_flag_as_text(tmp_path: Path) -> None:
+    assert set(np.unique(mask(data(tmp_path / "a", {"segmentation": box(1, 1, 3, 2), "iscrowd": "0"})))) == {0, 1}
+    assert set(np.unique(mask(data(tmp_path / "b", {"segmentation": box(1, 1, 3, 2), "iscrowd": "1"})))) == {0, 255}
 
 
 def test_masks_of_ones_own_come_first(tmp_path: Path) -> None:

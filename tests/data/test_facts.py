@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from tag2mask.config import CooccurConfig, DataConfig, HostConfig, RunConfig, ViewsConfig
+from tag2mask.config import CooccurConfig, DataConfig, FPRConfig, HostConfig, RunConfig, ViewsConfig
 from tag2mask.data import open_images
 from tag2mask.data.check import check, inspect
 from tag2mask.data.checksums import MaskDigest, label_digest
@@ -21,6 +22,7 @@ from tag2mask.data.classes import Classes
 from tag2mask.data.facts import strongest_pairs, tag_lines
 from tag2mask.data.images import TaggedImages
 from tag2mask.data.layout import layout_of
+from tag2mask.hosts.table import build_host
 from tag2mask.stages.cost import cost_lines, estimate_cost, gigabytes
 from tests.data.layouts import write_coco, write_voc
 
@@ -122,6 +124,19 @@ def test_cost_of_frozen_features_is_what_the_cache_takes() -> None:
     unknown = estimate_cost(replace(config, host=replace(host, backbone="resnit")), images, 5000)
     assert unknown.cache is None and "resnit" in unknown.cache_note
     assert [gigabytes(n) for n in (12, 1500, 2.5e6, 7e9)] == ["12 bytes", "1.5 kB", "2.5 MB", "7.0 GB"]
+
+
+@pytest.mark.parametrize("kind", ["cam", "seam", "mctformer"])
+@pytest.mark.parametrize("space", ["levels", "trained"])
+def test_cost_of_the_pools_is_what_their_candidates_take(kind: str, space: str) -> None:
+    host = HostConfig(kind=kind, backbone="test_efficientnet", weights="none", side=8 if kind == "cam" else 0)
+    if kind == "mctformer":
+        host = replace(host, backbone="test_vit", freeze="none")
+    config = RunConfig(host=host, views=ViewsConfig(size=64), fpr=FPRConfig(feature_space=space))  # type: ignore[arg-type]
+    network = build_host(host, 3).eval()
+    features = network.trained_part(network.frozen_part(torch.zeros(1, 3, 96, 96)), level_features=space == "levels").features
+    candidates = config.fpr.positive_capacity + config.fpr.negatives
+    assert estimate_cost(config, tagged(np.ones((10, 3), bool)), 5000).pools == 4 * 3 * candidates * features.shape[1] > 0
 
 
 @pytest.mark.parametrize("kind", ["voc", "coco", "folder", "classes", "huggingface", "shards"])

@@ -134,6 +134,7 @@ def test_a_list_of_classes_orders_them(shards: DataConfig) -> None:
         ("a.txt", b" boat ;cow\r\ncow\n", ("boat", "cow")),
         ("a.txt", b"", ()),
         ("a.json", b"{", "a.json: this is not JSON"),
+        ("a.json", b"[" * 100_000, "a.json: this is not JSON"),
         ("a.json", b'{"label": []}', "a.json: there is not one key of `labels` and `tags`"),
         ("a.json", b'{"labels": [3]}', "a.json: [3] is not a list of names"),
         ("a.txt", b"\xff", "a.txt: the text is not UTF-8"),
@@ -148,6 +149,21 @@ def test_forms_and_faults_of_tags(tmp_path: Path, name: str, content: bytes, exp
         assert expected in message(config)
     else:
         assert tags(config)[0] == expected
+
+
+def test_photos_with_dots_in_their_names_are_not_lost_without_a_word(tmp_path: Path) -> None:
+    photo = encoded(Image.new("RGB", (4, 4)), "JPEG")
+    members = {"a.jpg": photo, "a.txt": b"boat", "b.jpg": photo, "b.thumb.jpg": photo, "b.txt": b"cow", "c.mask.png": b"", "c.txt": b""}
+    write_tar(tmp_path / "train.tar", members)
+    config = DataConfig(kind="shards", root=str(tmp_path))
+    assert len(open_images(config)) == 2, "a picture beside a photo is nobody's business"
+    write_tar(tmp_path / "train.tar", members | {"trip.2021.jpg": photo, "trip.2021.txt": b"cow"})
+    assert "train.tar/trip.2021.jpg: this is not the photo of 'trip' by its name" in message(config)
+
+
+def test_a_split_with_marks_of_patterns_in_its_name(tmp_path: Path) -> None:
+    write_tar(tmp_path / "part[1]-0.tar", samples(0, 3))
+    assert len(open_images(DataConfig(kind="shards", root=str(tmp_path), split="part[1]"))) == 3
 
 
 def test_faults_of_archives(shards: DataConfig, tmp_path: Path) -> None:

@@ -153,6 +153,12 @@ def test_one_name_with_other_pictures_is_another_photo(shelves: DataConfig, pict
     assert finding.severity == "warning" and finding.what.startswith("1 file names occur")
 
 
+def test_a_dangling_link_of_the_name_of_a_picture_is_one_finding(shelves: DataConfig, tmp_path: Path) -> None:
+    (Path(shelves.root) / "cow" / "a.jpg").symlink_to(Path(shelves.root) / "gone.jpg")
+    (finding,) = [finding for finding in check(shelves) if finding.severity == "error"]
+    assert "cow/a.jpg" in finding.where and "there is no such file" in finding.what
+
+
 def test_splits_have_the_classes_of_all(shelves: DataConfig, picture: Write) -> None:
     root = Path(shelves.root)
     for split, name in (("train", "boat/a.jpg"), ("train", "cow/b.jpg"), ("val", "yak/c.jpg"), ("val", "boat/d.jpg")):
@@ -161,6 +167,7 @@ def test_splits_have_the_classes_of_all(shelves: DataConfig, picture: Write) -> 
     for split, ids in (("train", ("boat/a", "cow/b")), ("val", ("yak/c", "boat/d"))):
         images = open_images(replace(halves, split=split))
         assert images.classes.names == ("boat", "cow", "yak") and set(images.ids) == set(ids)
+    assert "set data.split to train or val" in message(replace(halves, split="all")), "`train` and `val` are no classes"
     assert "set data.split to one of train, val" in message(replace(halves, split="test"))
     assert "make it, with a folder for each class" in message(replace(shelves, split="val"))
     (root / "classes.txt").write_text("person\ncow\nboat\nyak\n")

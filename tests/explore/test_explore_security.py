@@ -93,7 +93,7 @@ def test_parameters_are_out_of_a_list(talk: Talk, parameters: dict[str, object])
     "body",
     ["", "no json", "[]", "{}", '{"image":0,"class":0}', '{"image":"0","class":0,"blocked":true}', '{"image":-1,"class":0,"blocked":true}',
      '{"image":24,"class":0,"blocked":true}', '{"image":true,"class":0,"blocked":true}', '{"image":0,"class":0,"blocked":1}',
-     '{"image":0,"class":0,"blocked":true,"file":"/etc/passwd"}', '{"image":1e999,"class":0,"blocked":true}', "\xff"],
+     '{"image":0,"class":0,"blocked":true,"file":"/etc/passwd"}', '{"image":1e999,"class":0,"blocked":true}', "\xff", "[" * 60_000],
 )  # fmt: skip
 def test_only_a_pair_can_be_blocked(talk: Talk, run: Path, body: str) -> None:
     assert talk.post("/api/blocked", body.encode("latin-1")).status == 400

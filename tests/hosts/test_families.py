@@ -109,3 +109,13 @@ def test_a_family_with_channels_last_is_no_chain_of_maps() -> None:
     host = CamHost(HostConfig(backbone="mambaout_femto", weights="none", side=0), 2)
     with torch.no_grad():
         assert host(torch.zeros(1, 3, 96, 64)).maps.shape == (1, 2, 3, 2)
+
+
+@pytest.mark.parametrize("size", [(75, 101), (34, 23)])
+@pytest.mark.parametrize("backbone", [*TRANSFORMERS, "hrnet_w18_small", "convnext_atto", "resnet10t"])
+def test_photos_of_odd_sizes(backbone: str, size: tuple[int, int]) -> None:
+    """As photos of their own size are when maps are written, hours after the training began."""
+    host = CamHost(HostConfig(backbone=backbone, weights="none", side=0), 2).eval()
+    with torch.no_grad():
+        maps = host(torch.randn(1, 3, *size)).maps
+    assert maps.isfinite().all() and all(0 < cells <= -(-side // 14) for cells, side in zip(maps.shape[2:], size, strict=True))

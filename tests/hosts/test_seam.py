@@ -108,6 +108,23 @@ def test_what_learns_and_from_what() -> None:
     assert any(p.requires_grad and p.dim() == 1 for p in free.parameters())
 
 
+def test_losses_of_the_refined_maps_teach_the_correlation_alone() -> None:
+    """Min-pool and cross equivariance add nothing to what the classifier and the backbone learn."""
+    gradients = []
+    for weight in (0.0, 1.0):
+        host = host_of(seam=SeamConfig(dropout=0.0, min_pool_weight=weight, cross_weight=weight))
+        nn.init.normal_(host.classifier.weight, generator=torch.Generator().manual_seed(2))
+        _, own = host.training_part(host.frozen_part(images_of()), LABELS)
+        own.backward()
+        gradients.append({name: p.grad.clone() for name, p in host.named_parameters() if p.grad is not None})
+    without, whole = gradients
+    assert not any(name.startswith("correlation") for name, g in without.items() if g.any())
+    assert all(g.any() for name, g in whole.items() if name.startswith("correlation"))
+    for name in without:
+        if not name.startswith("correlation"):
+            torch.testing.assert_close(whole[name], without[name])
+
+
 def test_parameter_groups() -> None:
     """Each learning parameter once; biases of the backbone at twice its rate, without decay."""
     for settings in ({}, {"freeze": "all", "side": 8, "neck": 4}, {"seam": SeamConfig(fixed_norms=False)}):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -207,11 +209,20 @@ def test_one_feature_everywhere_gives_the_mean() -> None:
     torch.testing.assert_close(correlated(seeds, same), seeds.mean(2, keepdim=True).expand(1, 2, 9), atol=1e-5, rtol=0)
 
 
-def test_columns_may_come_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    seeds, features = torch.rand(2, 3, 17, dtype=torch.float64), torch.randn(2, 4, 17, dtype=torch.float64)
-    whole = correlated(seeds, features)
-    monkeypatch.setattr(seam_correlation, "COLUMNS_AT_ONCE", 5)
-    torch.testing.assert_close(correlated(seeds, features), whole, **TOLERANCE)
+def test_columns_come_in_parts_that_bound_the_memory_of_all_photos(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds, features = torch.rand(6, 3, 17, dtype=torch.float64), torch.randn(6, 4, 17, dtype=torch.float64)
+    whole, product, held = correlated(seeds, features), torch.einsum, []
+
+    def watched(*arguments: Any) -> torch.Tensor:
+        held.append(product(*arguments))
+        return held[-1]
+
+    monkeypatch.setattr(torch, "einsum", watched)
+    for bound in (6 * 17 * 5, 1):
+        monkeypatch.setattr(seam_correlation, "VALUES_AT_ONCE", bound)
+        held.clear()
+        torch.testing.assert_close(correlated(seeds, features), whole, **TOLERANCE)
+        assert max(affinity.numel() for affinity in held) <= max(bound, 6 * 17)
 
 
 def test_a_map_below_0_and_one_pixel_give_numbers() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +11,18 @@ import pytest
 from PIL import Image
 
 from tag2mask.cli import main
+from tag2mask.commands.reproduce import data_options
 from tag2mask.config import DataConfig
 from tag2mask.errors import InputError
 from tag2mask.progress import Reporter
 from tag2mask.report.published import FIGURE_7A, FIGURE_7A_REGION, TABLE_5
+from tag2mask.reproduce import cells as cells_module
 from tag2mask.reproduce import fig7, table5
 from tag2mask.reproduce.cells import Cell, compute, merged
 from tag2mask.reproduce.items import ITEMS, chosen_items, reproduce
-from tag2mask.reproduce.over_seeds import spread
+from tag2mask.reproduce.over_seeds import in_seeds, spread, verdict
 from tag2mask.reproduce.scales import Scale, scale_of
+from tag2mask.settings import flattened
 
 QUIET = Reporter(quiet=True)
 
@@ -102,7 +105,11 @@ def test_pictures_and_masks_of_the_first_seed(tiny_scale: Scale, tmp_path: Path)
         assert (tmp_path / f"{name}.svg").is_file()
     stages = json.loads((tmp_path / "runs/scenes/cam/seed0/stages.val.json").read_text())["stages"]
     assert f"{stages['fpr']['segmenter:irn']['miou']['mean']:.1f}" in texts["table2"]
+    trained_on = json.loads((tmp_path / "runs/scenes/cam/seed0/stages.json").read_text())["stages"]
+    row = next(line for line in texts["table3"].splitlines() if line.startswith("| FPR, the default"))
+    assert row.split("|")[4].strip() == f"{trained_on['fpr']['irn']['miou']['mean']:.1f}", "masks of IRN, on the training photos"
     assert "AdvCAM + FPR" in texts["table2"] and "IRN + FPR" in texts["table3"]
+    assert "split val" in texts["fig4"] and "not trained on" in texts["fig4"] and "split train" in texts["fig3"]
     assert len(list((tmp_path / "out_of_distribution").iterdir())) == 80
     summary = json.loads((tmp_path / "runs/scenes/table4/seed0/summary.json").read_text())
     assert f"{summary['methods']['wood']['gtfree']['miou']['mean']:.1f}" in texts["table4"]
@@ -118,6 +125,105 @@ def test_a_run_that_breaks_down_costs_no_other(tiny_scale: Scale, tmp_path: Path
     failed = compute(cells, tmp_path, 1, QUIET)
     assert list(failed) == ["a"] and "no longer a number" in failed["a"]
     assert (tmp_path / "runs/b/summary.json").is_file()
+
+
+@pytest.mark.parametrize("name", ["fig5", "table4"])
+def test_an_item_by_itself_trains_what_it_needs(name: str, tiny_scale: Scale, tmp_path: Path) -> None:
+    """Cells without any step after training are runs like others."""
+    text = run_items((name,), replace(tiny_scale, seeds=(0,)), tmp_path)[name]
+    assert (tmp_path / "runs/scenes/cam/seed0/seed0/cam/weights.safetensors").is_file()
+    assert "FPR, the default" in text and "Could not be computed" not in text and "nan" not in text.lower()
+
+
+def test_a_set_without_another_split_does_not_say_that_it_has_one(tiny_scale: Scale, tmp_path: Path) -> None:
+    alone = replace(tiny_scale, seeds=(0,), sets=(replace(tiny_scale.sets[0], val=""),))
+    texts = run_items(("table2", "fig4"), alone, tmp_path)
+    assert "not trained on" not in texts["table2"] + texts["fig4"]
+    assert "on photos that were trained on" in texts["table2"] and "photos that were trained on" in texts["fig4"]
+
+
+def test_the_gain_of_every_host_counts_above_both_controls(tiny_scale: Scale, tmp_path: Path) -> None:
+    text = run_items(("table1",), replace(tiny_scale, seeds=(0,)), tmp_path)["table1"]
+    for host, title in (("cam", "CAM"), ("seam", "SEAM"), ("mctformer", "MCTformer")):
+        run = tmp_path / "runs/scenes" / host / "seed0"
+        summary = json.loads((run / "summary.json").read_text())["methods"]
+        miou = {m: summary[m]["matched"]["miou"]["mean"] for m in ("continued", "halo", "fpr")}
+        gain = miou["fpr"] - max(miou["continued"], miou["halo"])
+        control = max(("continued", "halo"), key=lambda m: miou[m])
+        (by_control,) = json.loads((run / "details.json").read_text())["differences"].values()
+        low = by_control[control]["matched"]["low"]
+        row = [line for line in text.splitlines() if line.startswith(f"| {title} |")][1]
+        assert f"**{gain:+.1f}**" in row and f"{low:+.1f} to" in row
+        verdict = "does not agree" if gain <= 0 else "agrees" if low > 0 else "cannot be told here"
+        claim = next(line for line in text.splitlines() if line.startswith(f"- FPR improves {title} by"))
+        assert f"**{verdict}**" in claim
+    assert "matched*" in text and "* reads masks" in text and "seeds 0" in text and "8 images" in text
+
+
+def test_what_could_not_be_computed_is_told_in_every_result(
+    tiny_scale: Scale, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    do = cells_module.do
+
+    def fails(step: str, cell: Cell, folder: Path, report: Reporter) -> None:
+        if cell.name == "scenes/cam/seed1":
+            raise InputError("there is no room")
+        do(step, cell, folder, report)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(cells_module, "do", fails)
+    results = reproduce(("fig8", "fig5"), tiny_scale, tmp_path, "gtfree", 1, "tag2mask reproduce fig8 fig5", QUIET)
+    assert results[0].missing == {"scenes/cam/seed1": "there is no room"} and not results[1].missing
+    assert "Could not be computed" in (tmp_path / "fig8.md").read_text()
+    assert "there is no room" in (tmp_path / "index.html").read_text()
+    assert json.loads((tmp_path / "fig8.json").read_text())["missing"]
+
+
+def test_runs_that_start_from_a_failed_one_say_so(tiny_scale: Scale, tmp_path: Path) -> None:
+    good = replace(tiny_scale.sets[0].settings(), methods=("continued",))
+    bad = replace(good, classify=replace(good.classify, learning_rate=1e38, kind="sgd", clip_norm=0.0))
+    cells = [Cell("a", bad, frozenset()), Cell("b", good, frozenset({"evaluate"}), start="a")]
+    failed = compute(cells, tmp_path, 1, QUIET)
+    assert set(failed) == {"a", "b"} and failed["b"].startswith("a, from which it trains on")
+
+
+def test_a_finished_run_with_other_settings_is_not_taken(tiny_scale: Scale, tmp_path: Path) -> None:
+    config = replace(tiny_scale.sets[0].settings(), methods=("continued",))
+    assert compute([Cell("x", config, frozenset({"evaluate"}))], tmp_path, 1, QUIET) == {}
+    other = replace(config, data=replace(config.data, cooccur=replace(config.data.cooccur, images=9)))
+    with pytest.raises(InputError, match="another data.cooccur.images"):
+        compute([Cell("x", other, frozenset({"evaluate"}))], tmp_path, 1, QUIET)
+    refined = replace(config, refine=replace(config.refine, foreground=1.75))
+    with pytest.raises(InputError, match="another refine.foreground"):
+        compute([Cell("x", refined, frozenset({"evaluate"}))], tmp_path, 1, QUIET)
+    more = replace(config, methods=("halo",))
+    assert compute([Cell("x", more, frozenset({"evaluate"}))], tmp_path, 1, QUIET) == {}, "methods may be added"
+
+
+def test_a_step_that_was_cut_off_is_done_again(tiny_scale: Scale, tmp_path: Path) -> None:
+    config = replace(tiny_scale.sets[0].settings(), methods=("fpr",))
+    cell = Cell("x", config, frozenset({"advcam"}), ("fpr",))
+    (tmp_path / "summary.advcam.json").write_text(json.dumps({"methods": {"cam": {}, "fpr": {}}}))
+    assert not cells_module.has(tmp_path, cell, "advcam"), "killed before the masks of the CRF"
+    (tmp_path / "stages.advcam.json").write_text(json.dumps({"stages": {"fpr/advcam": {"seed": {}, "crf": {}}}}))
+    assert cells_module.has(tmp_path, cell, "advcam")
+
+
+def test_the_json_holds_the_settings_of_its_runs(tiny_scale: Scale, tmp_path: Path) -> None:
+    run_items(("fig8",), tiny_scale, tmp_path)
+    settings = json.loads((tmp_path / "fig8.json").read_text())["settings"]
+    assert settings["scenes/cam/seed0"]["fpr.prototypes"] == tiny_scale.sets[0].settings().fpr.prototypes
+    assert settings["scenes/cam/seed1"] == {"seeds": [1]}
+
+
+@pytest.mark.parametrize(
+    ("gains", "expected", "words"),
+    [
+        ([0.5, 0.1, 2.0], True, ", in 3 of 3 seeds"), ([2.0, -0.1, 1.0], None, ", in 2 of 3 seeds"), ([-1.0], False, ", in 0 of 1 seed"),
+        ([0.2, -0.4], False, ", in 1 of 2 seeds"), ([np.nan, 1.0], None, ", in 1 of 2 seeds"),
+    ],
+)  # fmt: skip
+def test_a_claim_holds_if_every_seed_says_so(gains: list[float], expected: bool | None, words: str) -> None:
+    assert verdict(gains) is expected and in_seeds(gains) == words
 
 
 def test_cells_of_one_name_are_one_and_must_agree(tiny_scale: Scale) -> None:
@@ -159,6 +265,25 @@ def test_all_stands_for_every_item() -> None:
     assert chosen_items(("all",)) == tuple(ITEMS) and chosen_items(("fig8", "fig8")) == ("fig8",)
     with pytest.raises(InputError, match="fig9"):
         chosen_items(("fig9",))
+
+
+def test_a_large_scale_trains_on_what_the_paper_does_and_has_another_split() -> None:
+    voc = scale_of("voc", DataConfig(kind="voc", root="/voc"), ()).sets[0]
+    assert (voc.data.split, voc.val) == ("train_aug", "val")
+    coco = scale_of("coco", DataConfig(kind="coco", root="/coco", split="train2014"), ())
+    assert coco.sets[0].val == "val2014" and "82783 photos" in coco.cost
+
+
+def test_a_folder_with_the_name_of_the_built_in_set_is_refused() -> None:
+    with pytest.raises(InputError, match="rename the folder"):
+        scale_of("laptop", DataConfig(kind="folder", root="/photos/scenes"), ())
+
+
+def test_the_command_beside_a_result_is_the_one_that_computes_it() -> None:
+    given = dict(flattened(asdict(DataConfig(kind="voc", root="/my photos", classes=("cat", "dog")))))
+    given["classes"] = ["cat", "dog"]
+    assert list(data_options(given)) == ["--data.kind", "voc", "--data.root", "/my photos", "--data.classes", "cat,dog"]
+    assert list(data_options(asdict(DataConfig()) | {"classes": []})) == []
 
 
 def test_photos_of_ones_own_are_a_further_set() -> None:

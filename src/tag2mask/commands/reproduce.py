@@ -77,5 +77,6 @@ def data_options(given: dict[str, Any]) -> Iterator[str]:
 
     usual = dict(flattened(asdict(DataConfig())))
     for name, value in flattened(given):
-        if value != usual[name]:
-            yield from (f"--data.{name}", ",".join(value) if isinstance(value, list | tuple) else str(value))
+        plain = tuple(value) if isinstance(value, list) else value
+        if plain != usual[name]:
+            yield from (f"--data.{name}", ",".join(plain) if isinstance(plain, tuple) else str(plain))

@@ -65,6 +65,9 @@ class MctformerConfig:
     affinity: bool = True
     """Spread the fused maps by the attention from patches to patches, as published. It needs blocks that learnt on many
     photos what belongs together; new ones on a few hundred photos blur."""
+    root: bool = False
+    """Take the square root of the fused maps, as plus does. It changes no order within a class, but products of two
+    maps are so peaked that few of the 256 stored levels are left for the object, and no common threshold fits."""
     positions: Literal["fresh", "loaded"] = "fresh"
     """A vision transformer's position embedding of patches. fresh: learnt anew, as published. loaded: the weights' own.
     Frozen blocks keep their own."""

@@ -24,6 +24,8 @@ from tag2mask.data.rows import Row, Source
 
 UNTAGGED = "background"
 """The folder of photos that show no class."""
+SPLITS = ("train", "val", "test")
+"""What folders of splits are mostly called; `train` is also a class of many sets, which then has no folders in it."""
 NO_CLASS = ("masks", "masks_stuff")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 """What counts as a picture; other files are passed over, with a warning unless they are hidden."""
@@ -36,6 +38,10 @@ def read_class_folders(config: DataConfig) -> Source:
         raise fault(root, "there is no such folder", "correct data.root")
     split = root / config.split
     base = split if split.is_dir() and _folders(split) else root
+    splits = [folder.name for folder in _folders(root) if folder.name in SPLITS and _folders(folder)]
+    if config.split == "all" and splits:  # else they would be taken for classes
+        todo = f"set data.split to {' or '.join(splits)}"
+        raise fault(root, "data.split is 'all', but splits in folders of their own are read one at a time", todo)
     if base == root and config.split not in ("train", "all"):
         there = _folders(root)
         split_up = bool(there) and all(_folders(folder) for folder in there)
@@ -102,12 +108,19 @@ def _same_content(paths: list[Path]) -> list[list[Path]]:
     groups: list[list[Path]] = []
     for path in paths:
         for group in groups:
-            if filecmp.cmp(group[0], path, shallow=False):
+            if _alike(group[0], path):
                 group.append(path)
                 break
         else:
             groups.append([path])
     return groups
+
+
+def _alike(one: Path, other: Path) -> bool:
+    try:
+        return filecmp.cmp(one, other, shallow=False)
+    except OSError:  # a dangling link, say: told where the picture is opened
+        return False
 
 
 def _row(root: Path, base: Path, files: list[Path]) -> Row:

@@ -25,6 +25,8 @@ import numpy as np
 from tag2mask.data.files import Finding, fault, normal
 
 SPACE = re.compile(r"[ \t\n\r]*")
+MOST_PIXELS = 1 << 20
+"""A side of an image is shorter: what a file says is not trusted with the memory of a mask."""
 ADVICE = 'write {"images": [...], "annotations": [...], "categories": [...]} as COCO does'
 
 
@@ -150,7 +152,14 @@ def _walk(path: Path, text: str, lists: dict[str, Callable[[Any, int, int], None
                 at = past_comma(end, "]")
             at += 1
         at = past_comma(at, "}")
+    if (at := past_space(at + 1)) < len(text):
+        raise json.JSONDecodeError("there is more after its end", text, at)
     return seen
+
+
+def _pixels(size: Any) -> int:
+    """A side of an image, which some programs write as 480.0; 0 for what is none."""
+    return int(size) if isinstance(size, int | float) and 0 <= size < MOST_PIXELS and size == int(size) else 0
 
 
 @dataclass
@@ -174,8 +183,7 @@ class _Reading:
             raise fault(where, f"file_name is {name!r}", "write the path of the picture")
         if key in self.images:
             raise fault(where, f"the image id {key!r} is already that of {self.images[key][0]!r}", "number them anew")
-        height, width = (size if isinstance(size := entry.get(k), int) else 0 for k in ("height", "width"))
-        self.images[key] = (normal(name), height, width)
+        self.images[key] = (normal(name), _pixels(entry.get("height")), _pixels(entry.get("width")))
 
     def category(self, value: Any, start: int, end: int) -> None:
         where = f"{self.path}, category {len(self.categories) + 1}"
@@ -201,7 +209,7 @@ class _Reading:
         own = value.get("id")
         number = own if isinstance(own, int) and abs(own) < 1 << 62 else position
         self.numbers.extend(
-            (number, bool(value.get("iscrowd", 0)), bool(value.get("segmentation")), start, end)
+            (number, value.get("iscrowd") not in (0, None, "", "0"), bool(value.get("segmentation")), start, end)
         )
 
     def _entry(self, value: Any, start: int, end: int, where: str) -> dict[str, Any]:

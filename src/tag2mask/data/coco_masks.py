@@ -30,6 +30,9 @@ from tag2mask.data.masks import IGNORE, Masks, mask_table
 from tag2mask.data.rows import id_of, inside
 from tag2mask.errors import InputError
 
+MOST_PIXELS = 180_000_000
+"""Of a mask; Pillow opens no larger picture either, unless it is told to."""
+
 
 def open_coco_masks(config: DataConfig, images: TaggedImages) -> Masks | None:
     """The masks of ``images``, drawn when they are read; None where the annotations are boxes without outlines.
@@ -67,7 +70,7 @@ def read_coco_mask(index: CocoIndex, numbers: tuple[int, ...], table: np.ndarray
     """
     image = numbers[position]
     height, width = index.sizes[image].tolist()
-    if min(height, width) < 1:
+    if min(height, width) < 1 or height * width > MOST_PIXELS:
         where = f"{index.path}, image id {index.ids[image]}"
         raise fault(where, f"height and width are {height} and {width}", "write the size of the picture")
     mask = np.zeros((height, width), np.uint8)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from glob import escape
 from pathlib import Path
 
 from tag2mask.config import DataConfig
@@ -35,7 +36,7 @@ def shard_files(config: DataConfig) -> tuple[Path, ...]:
     root, split = Path(config.root), config.split
     if not root.is_dir():
         raise fault(root, "there is no such folder", "correct data.root")
-    patterns = tuple(f"{split}{end}" for end in ("/*.tar", "-*.tar", "_*.tar", ".tar"))
+    patterns = tuple(f"{escape(split)}{end}" for end in ("/*.tar", "-*.tar", "_*.tar", ".tar"))
     if split == "all":
         patterns = ("**/*.tar",)
     found = next((paths for pattern in patterns if (paths := sorted(root.glob(pattern)))), [])

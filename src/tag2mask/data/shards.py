@@ -131,6 +131,7 @@ def _index(paths: tuple[Path, ...], facts: tuple[tuple[int, int], ...]) -> Shard
         for key, members in _samples(path, size).items():
             photo = next((suffix for suffix in PHOTOS if suffix in members), None)
             if photo is None:
+                findings += _dotted(path, key, members)
                 continue  # notes beside the photos
             try:
                 row = _tags(path, key, members)
@@ -148,6 +149,14 @@ def _index(paths: tuple[Path, ...], facts: tuple[tuple[int, int], ...]) -> Shard
         for n, p in zip(names, places, strict=True)
     )
     return ShardIndex(tuple(keys), photos, masks, tuple(tags), tuple(findings))
+
+
+def _dotted(path: Path, key: str, members: dict[str, tuple[int, int]]) -> Iterator[Finding]:
+    """Photos that would be lost without a word, because a name ends at its first dot in WebDataset's form."""
+    for suffix in members:
+        if suffix.rpartition(".")[2] in PHOTOS and suffix not in MASKS:
+            todo = "name it without a dot before its suffix"
+            yield fault(path / f"{key}.{suffix}", f"this is not the photo of {key!r} by its name", todo).finding
 
 
 def _samples(path: Path, size: int) -> dict[str, dict[str, tuple[int, int]]]:
@@ -196,7 +205,7 @@ def _json_names(text: str, where: str) -> Iterator[str]:
     todo = 'write for example {"labels": ["boat", "person"]}'
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise fault(where, f"this is not JSON ({error})", todo) from None
     if isinstance(value, dict):
         keys = [key for key in ("labels", "tags") if key in value]

@@ -158,7 +158,7 @@ class Handler(BaseHTTPRequestHandler):
         if url.path == "/api/blocked":
             try:
                 values = json.loads(self.body(MOST_JSON))
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise Refused(HTTPStatus.BAD_REQUEST, "This is not JSON.") from None
             return told(question.block(values))
         raise Refused(HTTPStatus.NOT_FOUND, "There is no such page.")

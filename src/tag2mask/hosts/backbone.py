@@ -12,6 +12,7 @@ import timm
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn import functional
 
 from tag2mask.config import HostConfig
 from tag2mask.errors import InputError
@@ -26,19 +27,27 @@ ANY_SIZE: tuple[dict[str, Any], ...] = (
     {"dynamic_img_size": True, "dynamic_img_pad": True}, {"dynamic_img_size": True}, {"strict_img_size": False}, {},
 )  # fmt: skip
 """How transformers are told to take images of any size; families differ in the name."""
+MULTIPLES = (1, 4, 32)
+"""What sides have to be a multiple of: 4 of a Swin, 32 of an HRNet."""
 
 
 class WholeModel(nn.Module):
     """A timm model as one stage: images (N, 3, H, W) -> its last feature map (N, D, h, w), normalised as it ends.
 
     For transformers (patch tokens as a map, class tokens left out) and for networks whose branches run side by side.
+
+    Attributes:
+        multiple: of which the sides have to be; zeros, the mean colour, fill them up to it.
     """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.multiple = model, 1
 
     def forward(self, images: Tensor) -> Tensor:
+        rows, columns = (-side % self.multiple for side in images.shape[2:])
+        if rows or columns:
+            images = functional.pad(images, (0, columns, 0, rows))
         feature_maps: Callable[..., list[Tensor]] = self.model.forward_intermediates  # type: ignore[assignment]
         return feature_maps(images, indices=1, norm=True, output_fmt="NCHW", intermediates_only=True)[-1]
 
@@ -184,14 +193,16 @@ def is_chain(stages: nn.ModuleDict, model: nn.Module) -> bool:
 
 @torch.no_grad()
 def check_whole(stages: nn.ModuleDict, name: str) -> None:
-    """Make sure that a whole model makes feature maps of an image of any size."""
-    try:
-        map_ = stages.eval()[WHOLE](torch.zeros(1, 3, 96, 64))
-        same = map_.dim() == 4 and map_.shape[2] > map_.shape[3]
-    except (RuntimeError, TypeError, ValueError, AssertionError, AttributeError):
-        same = False
-    if not same:
-        raise InputError(f"host.backbone {name!r} makes no feature maps of photos of any size; {CHOOSE_ANOTHER}")
+    """Make sure that a whole model makes feature maps of an image of any size, and set the multiple that it needs."""
+    whole: Any = stages.eval()[WHOLE]
+    for whole.multiple in MULTIPLES:
+        try:
+            map_ = whole(torch.zeros(1, 3, 97, 65))
+            if map_.dim() == 4 and map_.shape[2] > map_.shape[3]:
+                return
+        except (RuntimeError, TypeError, ValueError, AssertionError, AttributeError):
+            continue
+    raise InputError(f"host.backbone {name!r} makes no feature maps of photos of any size; {CHOOSE_ANOTHER}")
 
 
 @torch.no_grad()

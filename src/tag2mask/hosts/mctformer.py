@@ -123,7 +123,7 @@ class MctformerHost(Host):
         maps = self.maps(tokens.features)
         logits = ranked_pooling(maps, self.config.pool_decay) if plus else maps.mean(dim=(2, 3))
         if tokens.attention is not None:
-            maps = fused_maps(maps, tokens.attention, root=plus, spread=self.config.affinity)
+            maps = fused_maps(maps, tokens.attention, root=plus or self.config.root, spread=self.config.affinity)
         still = self.patches.level_features(frozen) if level_features else None
         return HostOutput(tokens.features if still is None else still, maps, logits)
 

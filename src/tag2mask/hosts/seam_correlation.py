@@ -12,8 +12,8 @@ EMBEDDING = 192
 """Channels in which pixels are compared."""
 LEVEL_CHANNELS = (64, 128)
 """Channels that each level gives, the last one more than the others."""
-COLUMNS_AT_ONCE = 4096
-"""Columns of the affinity that are held at a time: of a photo at twice its size it has 140 million values."""
+VALUES_AT_ONCE = 1 << 26
+"""Values of the affinity that are held at a time, of all photos: of one at twice its size it has 140 million."""
 
 
 class PixelCorrelation(nn.Module):
@@ -82,7 +82,8 @@ def correlated(seeds: Tensor, features: Tensor) -> Tensor:
     """
     ones = seeds.new_ones(seeds.shape[0], 1, seeds.shape[2])
     rows, parts = torch.cat([seeds, ones], dim=1), []  # (N, C + 1, P)
-    for columns in features.split(COLUMNS_AT_ONCE, dim=2):  # (N, D, Q)
+    at_once = max(1, VALUES_AT_ONCE // max(1, seeds.shape[0] * seeds.shape[2]))
+    for columns in features.split(at_once, dim=2):  # (N, D, Q)
         affinity = torch.einsum("ndp,ndq->npq", features, columns).relu()  # (N, P, Q)
         gathered = rows @ affinity  # (N, C + 1, Q)
         parts.append(gathered[:, :-1] / (gathered[:, -1:] + EPSILON))  # (N, C, Q)

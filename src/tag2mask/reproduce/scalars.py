@@ -52,8 +52,8 @@ def tell(scale: Scale, out: Path, protocol: str, command: str) -> Result:
             ("bce", "FPR lowers the classification loss, from .0300 to .0248."),
             ("absent_probability", "FPR lowers the probability of absent classes, from .0120 to .0086."),
         ):
-            by_seed = {m: -np.array(runs.tags(m, name)) for m in METHODS}  # less is better
-            means = {m: float(-values.mean()) for m, values in by_seed.items()}
+            by_seed = {m: [-value for value in runs.tags(m, name)] for m in METHODS}  # less is better
+            means = {m: -float(np.mean(values)) for m, values in by_seed.items()}
             lowered = above(by_seed["fpr"], by_seed["cam"], by_seed["continued"], by_seed["halo"])
             told = (
                 f"{means['cam']:.4f} of the CAM, {means['continued']:.4f} trained on, {means['halo']:.4f} halo, "

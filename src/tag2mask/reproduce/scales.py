@@ -74,10 +74,10 @@ def scale_of(name: str, data: DataConfig | None, seeds: tuple[int, ...]) -> Scal
     images = VOC_IMAGES[AUGMENTED] if name == "voc" else COCO_IMAGES["train2014"]
     hours = images / 10582 * len(seeds)
     cost = (
-        f"--scale {name}: split {data.split}, {images} photos, {len(seeds)} seeds. One host with all methods takes about {30 * hours:.0f} "
-        f"hours of one large GPU (5 epochs of CAM, then 5 of each method, each with a pass at four scales), AdvCAM "
-        f"about {24 * hours:.0f} more; maps take {images * 60e-6:.1f} GB for each method and seed. "
-        "fig7 trains 22 further runs of the paper's form for each seed."
+        f"--scale {name}: split {data.split}, {images} photos, {len(seeds)} seeds. One host with all methods takes "
+        f"about {30 * hours:.0f} hours of one large GPU (5 epochs of CAM, then 5 of each method, each with a pass at "
+        f"four scales), AdvCAM about {24 * hours:.0f} more; maps take {images * 60e-6:.1f} GB per method and seed. "
+        "fig7 trains 27 further runs of the paper's form for each seed."
     )
     val = "val" if name == "voc" else data.split.replace("train", "val")
     return Scale(name, (DataSet(name, data, "paper", val),), seeds, cost)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from torch import nn
+import torch
 
 from tag2mask.config import RunConfig
 from tag2mask.data import TaggedImages
 from tag2mask.errors import InputError
+from tag2mask.hosts import Host
 from tag2mask.hosts.inputs import cache_bytes
 from tag2mask.hosts.table import build_host
 
@@ -18,6 +19,8 @@ FILE_BYTES = 1_000
 """What a file of maps holds beside them."""
 MASK_BYTES_PER_PIXEL = 0.02
 """Of a palette PNG: measured 0.01 to 0.02 on masks of VOC and MSRC."""
+PROBE = 64
+"""Side of the image that a network is tried on."""
 IMAGE_BYTES = 700
 """Of memory for an image's id and path and their objects."""
 
@@ -67,9 +70,7 @@ def estimate_cost(config: RunConfig, images: TaggedImages, pixels: float) -> Cos
         parameters = sum(p.numel() for p in host.parameters())
         trained = sum(p.numel() for p in host.parameters() if p.requires_grad)
         parameters += 2 * trained  # the optimiser's moments
-        classifier = getattr(host, "classifier", None)
-        bare = classifier.in_channels if isinstance(classifier, nn.Conv2d) else 0
-        channels = config.host.side or config.host.neck or bare
+        channels = pooled_channels(host, config)
     candidates = config.fpr.positive_capacity + config.fpr.negatives
     return Cost(
         cache=cache,
@@ -80,6 +81,14 @@ def estimate_cost(config: RunConfig, images: TaggedImages, pixels: float) -> Cos
         tags=count * (classes + IMAGE_BYTES),
         pools=4 * classes * candidates * channels,
     )
+
+
+@torch.no_grad()
+def pooled_channels(host: Host, config: RunConfig) -> int:
+    """How long a candidate for a prototype is: seen on a small empty image, as hosts and settings differ."""
+    frozen = host.frozen_part(torch.zeros(1, 3, PROBE, PROBE))
+    levels = config.fpr.feature_space == "levels"
+    return host.trained_part(frozen, level_features=levels).features.shape[1]
 
 
 def cost_lines(cost: Cost, config: RunConfig) -> list[str]:

@@ -123,10 +123,11 @@ def combinations(base: RunConfig, vary: Sequence[str]) -> list[Cell]:
         raise InputError("--vary: each setting once; give all its values together, such as fpr.theta=0.1,0.2.")
     parser = SettingsParser()
     add_run_settings(parser)
-    parser.set_defaults(dict(flattened(asdict(base))))
+    defaults = dict(flattened(asdict(base)))
+    parser.set_defaults(defaults)
     cells = []
     for chosen in itertools.product(*values):
-        pairs = list(zip(keys, chosen, strict=True))
+        pairs = [(key, as_meant(value, defaults.get(key))) for key, value in zip(keys, chosen, strict=True)]
         options = [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in pairs]
         told = [(key, value) for (key, value), several in zip(pairs, values, strict=True) if len(several) > 1] or pairs
         name = ",".join(f"{key.split('.')[-1]}={value}" for key, value in told)
@@ -135,6 +136,11 @@ def combinations(base: RunConfig, vary: Sequence[str]) -> list[Cell]:
     if len(set(names)) < len(names):
         raise InputError(f"--vary: two cells would be called {max(names, key=names.count)!r}; sweep them apart.")
     return cells
+
+
+def as_meant(value: Any, default: Any) -> Any:
+    """YAML takes the word off for false; a setting that is a word means the word."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) and isinstance(default, str) else value
 
 
 def prepare(run: Path, folder: Path, config: RunConfig, cam_is_shared: bool) -> None:
