@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -86,3 +87,31 @@ def test_few_jobs_stay_in_this_process(tmp_path: Path) -> None:
 def test_what_a_worker_imports_is_light() -> None:
     script = "import sys, tag2mask.stages.mask_work, tag2mask.stages.processes; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], timeout=100, check=False).returncode == 0
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks at processes as Linux shows them")
+def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
+    file = tmp_path / "worker"
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import multiprocessing, os, signal, sys, time\n"
+        "from concurrent.futures import ProcessPoolExecutor\n"
+        "from pathlib import Path\n"
+        "from tag2mask.stages.processes import start_worker\n\n"
+        "def lasting(path):\n"
+        "    Path(path).write_text(str(os.getpid()))\n"
+        "    time.sleep(120)\n\n"
+        "if __name__ == '__main__':\n"
+        "    pool = ProcessPoolExecutor(1, multiprocessing.get_context('spawn'), initializer=start_worker)\n"
+        "    pool.submit(lasting, sys.argv[1])\n"
+        "    while not Path(sys.argv[1]).is_file() or not Path(sys.argv[1]).read_text():\n"
+        "        time.sleep(0.05)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, str(program), str(file)], timeout=60, check=False)
+    worker = Path("/proc") / file.read_text()
+    for _ in range(100):
+        if not worker.is_dir():
+            return
+        time.sleep(0.1)
+    pytest.fail("the worker is still there ten seconds after its parent")

@@ -25,7 +25,7 @@ from tag2mask.runs import method_folder, read_json, write_json
 from tag2mask.stages import pipeline
 from tag2mask.stages.attribution import attributed
 from tag2mask.stages.network import set_up_seed
-from tag2mask.stages.processes import one_thread
+from tag2mask.stages.processes import start_worker
 from tag2mask.stages.suppressed import measure_suppressed
 
 WorkStep = Literal["evaluate", "val", "crf", "advcam", "suppressed", "segment", "pictures"]
@@ -130,7 +130,7 @@ def outcomes(cells: Sequence[Cell], out: Path, jobs: int) -> Iterator[dict[str, 
         yield from (work(cell, out) for cell in cells)
         return
     context = multiprocessing.get_context("spawn")  # a forked copy of a process with threads may hang
-    with ProcessPoolExecutor(jobs, context, initializer=one_thread) as pool:
+    with ProcessPoolExecutor(jobs, context, initializer=start_worker) as pool:
         try:
             for future in as_completed([pool.submit(work, cell, out) for cell in cells]):
                 yield future.result()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -40,7 +41,7 @@ def over_images(
             step(done + number, total)
         return
     context = multiprocessing.get_context("spawn")  # a forked copy of a process with threads may hang
-    with ProcessPoolExecutor(workers, context, initializer=one_thread) as pool:
+    with ProcessPoolExecutor(workers, context, initializer=start_worker) as pool:
         waiting: deque[Future[Any]] = deque()
         finished = 0
         try:
@@ -66,7 +67,19 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def one_thread() -> None:
-    """Cores are shared out among processes already."""
+def start_worker() -> None:
+    """What a worker does first: one thread, as cores are shared out already, and no life after its parent's.
+
+    A killed parent cannot tell its workers to stop; they would go on for hours, and hold the locks of what they write.
+    """
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def end_with_parent() -> None:
+    """Wait for the end of the process that started this one, and end at once."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -29,6 +29,7 @@ from tag2mask.settings import SettingsParser, add_run_settings, flattened, run_c
 from tag2mask.stages import pipeline
 from tag2mask.stages.evaluate import REFERENCES
 from tag2mask.stages.network import data_of_seed, set_up_seed
+from tag2mask.stages.processes import start_worker
 from tag2mask.stages.table import cell
 
 BEFORE_THE_CAM = ("data.", "tags.", "host.", "views.", "classify.")
@@ -77,7 +78,7 @@ def sweep(
     with report.task(f"{len(cells)} cells") as step:
         done = len(cells) - len(todo)
         step(done, len(cells))
-        with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        with multiprocessing.get_context("spawn").Pool(jobs, start_worker) as pool:
             failed = {}
             for folder, error in pool.imap_unordered(compute, todo):
                 if error:
