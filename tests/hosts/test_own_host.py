@@ -126,3 +126,22 @@ def test_a_published_recipe_with_its_own_host_stays_as_it_is(name: str) -> None:
 def test_host_without_a_name_is_not_taken_for_none(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["train", "--out", str(tmp_path / "run"), "--host"]) == 2
     assert "--host has no name behind it" in capsys.readouterr().err
+
+
+class LookingHost(ToyHost):
+    peaks_are_evidence = False
+
+
+def test_maxima_that_are_no_evidence_set_no_floor(
+    settings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tag2mask.maps.store import load_maps
+    from tag2mask.score import absent_floor
+
+    monkeypatch.setitem(HOSTS, "toy", LookingHost)
+    run = tmp_path / "run"
+    assert main(["train", "--out", str(run), *settings, "--methods", "continued"]) == 0
+    assert main(["localize", str(run), "--methods", "continued", "--quiet"]) == 0
+    peaks = np.stack([load_maps(path).peaks for path in (run / "seed0/continued/maps/train").glob("*.npz")])
+    assert len(peaks) == 14 and not peaks.any()
+    assert absent_floor(peaks, np.random.default_rng(0).random(peaks.shape) < 0.3) == 1

@@ -32,10 +32,13 @@ class Host(nn.Module):
     Attributes:
         mean, std: what inputs in [0, 1] are normalised by, three numbers each.
         frozen_stages: modules that never learn; none unless a host puts some there.
+        peaks_are_evidence: whether a localization map's maximum, before it is divided by it, says how sure the host is
+            of the class; then no threshold goes below what absent classes reach (``score.absent_floor``).
     """
 
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    peaks_are_evidence: bool = True
 
     def __init__(self) -> None:
         super().__init__()

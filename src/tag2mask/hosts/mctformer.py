@@ -44,6 +44,9 @@ class MctformerHost(Host):
         class_count: C.
     """
 
+    # A class token looks somewhere in every photo: attention sums to 1 whether or not the class is there.
+    peaks_are_evidence = False
+
     def __init__(self, config: HostConfig, class_count: int) -> None:
         super().__init__()
         self.config, self.refined = config.mctformer, config.rectified_maps == "refined"

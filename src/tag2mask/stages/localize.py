@@ -57,6 +57,8 @@ def _localize_batch(
 ) -> Iterator[ImageMaps]:
     maps, logits = class_activation(setup.host, setup.inputs, batch, config.scales, config.flip, prototypes)
     peaks = map_peaks(maps).cpu().numpy()  # (N, C)
+    if not setup.host.peaks_are_evidence:
+        peaks = np.zeros_like(peaks)  # no floor follows from these
     for row, index in enumerate(batch.tolist()):
         classes = np.flatnonzero(setup.images.labels[index])  # (P,)
         size = sizes[index]
