@@ -68,7 +68,7 @@ class ClimsConfig:
 
     clip: str = ""
     """Folder of a CLIP in the form of OpenCLIP: open_clip_config.json and weights as .safetensors. Nothing is
-    downloaded. Needs `pip install tag2mask[clip]`."""
+    downloaded. Needs `pip install 'tag2mask[clip]'`."""
     prompt: str = "a photo of {}"
     """The words for a class, or for a background; {} is its name."""
     backgrounds: tuple[str, ...] = (

@@ -218,5 +218,5 @@ def need_packages() -> None:
     if missing:
         raise InputError(
             f"ONNX files need {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed; run "
-            "`pip install tag2mask[onnx]`."
+            "`pip install 'tag2mask[onnx]'`."
         )

@@ -61,7 +61,6 @@ def run_everything(config: RunConfig, run: Path, refiner: Refiner, report: Repor
         print(markdown(pipeline.evaluate_stages(run, (), "", report)))
     report.say(f"{parts}/{parts} report")
     pipeline.prepare_report(run, report)
-    page = f"Report: {write_report(run)}" if scored else ""
-    print(f"{time.monotonic() - start:.0f} s. Segmenter: {folder}. {page}")
+    print(f"{time.monotonic() - start:.0f} s. Segmenter: {folder}. Report: {write_report(run)}")
     print(f"Next: tag2mask predict {run} PHOTOS")
     return 0

@@ -24,7 +24,6 @@ from tag2mask.progress import Reporter
 from tag2mask.runs import locked, method_folder, versions, write_json, write_text
 from tag2mask.score import MaskCounts
 from tag2mask.settings import config_from_dict, read_yaml
-from tag2mask.stages import rivals
 from tag2mask.stages.attribution import WITHOUT_GRADIENT, all_attributed, attributed, map_settings, parts_of
 from tag2mask.stages.evaluate import MethodScores, Truth, summarise
 from tag2mask.stages.evidence import collect_evidence
@@ -46,7 +45,7 @@ from tag2mask.stages.refine import (
 from tag2mask.stages.scored import score_maps
 from tag2mask.stages.segment import find_segmenter, predict_split, segmenter_sources, train_segmenter
 from tag2mask.stages.tags import training_tags
-from tag2mask.stages.train import load_method, train_classifier, train_method, warn_of_tags
+from tag2mask.stages.train import check_before_training, load_method, train_classifier, train_method, warn_of_tags
 
 IMPORTED = "imported"
 """The method whose maps another program has made."""
@@ -59,9 +58,7 @@ def train(config: RunConfig, run: Path, report: Reporter, resume: bool = False, 
 
     ``later``: with ``resume``, also take over the settings of what comes after the maps; else those of the run stay.
     """
-    if config.data.labels == "none":
-        raise InputError("data.labels is 'none', but training needs tags; leave it out, or name the file of tags.")
-    rivals.check(config)
+    check_before_training(config)
     device = set_up_torch(config.threads, config.device)
     with locked(run):
         write_settings(config, run, resume, later)

@@ -21,6 +21,7 @@ import yaml
 from tag2mask.checkpoints import load_prototypes
 from tag2mask.config import RunConfig
 from tag2mask.data import open_images
+from tag2mask.data.masks import open_masks
 from tag2mask.engine import set_up_torch
 from tag2mask.errors import InputError
 from tag2mask.progress import Reporter
@@ -65,6 +66,9 @@ def sweep(
     base = replace(base, methods=methods or base.methods, seeds=seeds or base.seeds, threads=1)
     split = "" if split == base.data.split else split
     cells = combinations(base, vary)
+    data = data_of_seed(base.data, base.seeds[0])
+    if open_masks(data, open_images(data)) is None:
+        raise InputError(f"{run} is on photos without masks, so there is nothing to compare cells by.")
     changed = {key for key, _ in map(parsed, vary)}
     cam_is_shared = not any(key.startswith(BEFORE_THE_CAM) for key in changed)
     for name, config in cells:

@@ -10,17 +10,33 @@ import torch
 
 from tag2mask.checkpoints import load_prototypes, load_weights, save_prototypes, save_weights
 from tag2mask.config import FPRConfig, RunConfig
+from tag2mask.data import open_images
 from tag2mask.engine import collect, fit
 from tag2mask.errors import InputError
 from tag2mask.fpr import Prototypes
+from tag2mask.hosts.table import check_kind
 from tag2mask.presets import method_config
 from tag2mask.progress import Reporter
 from tag2mask.runs import method_folder
-from tag2mask.stages.network import SeedSetup
-from tag2mask.stages.rivals import extra_loss
+from tag2mask.stages import rivals
+from tag2mask.stages.blocked import blocked_pairs
+from tag2mask.stages.network import SeedSetup, data_of_seed
 from tag2mask.stages.tags import TrainingTags
 
 CLASSIFIER_ALONE = FPRConfig(region_weight=0.0, pixel_weight=0.0)
+
+
+def check_before_training(config: RunConfig) -> None:
+    """Tell mistakes in what training will need before anything is computed or written.
+
+    Raises:
+        InputError: no tags, an unknown host, a rival without what it brings, a block list with a fault.
+    """
+    if config.data.labels == "none":
+        raise InputError("data.labels is 'none', but training needs tags; leave it out, or name the file of tags.")
+    check_kind(config.host)
+    rivals.check(config)
+    blocked_pairs(config, open_images(data_of_seed(config.data, config.seeds[0])))
 
 
 def warn_of_tags(setup: SeedSetup, tags: TrainingTags, report: Reporter) -> None:
@@ -65,7 +81,7 @@ def train_method(
     if method == "training_free":
         save_without_training(setup, tags, settings, folder, report)
         return
-    extra = extra_loss(config, setup, tags, method, setup.seed + 1000, report)
+    extra = rivals.extra_loss(config, setup, tags, method, setup.seed + 1000, report)
     with report.task(f"seed {setup.seed}: {method}") as step:
         bare = fit(
             setup.host, setup.inputs, tags, config.rectify, settings, setup.superclasses,
