@@ -45,7 +45,7 @@ def measure() -> float:
         alone = method_config("continued", config.fpr)
         optimiser = build_optimiser(setup.host, config.rectify, side=True)
         setup.host.train()
-        setup.host.freeze_batch_norm(neck=True)
+        setup.host.freeze_batch_norm(learning=False)
         ratios = []
         for number in range(ROUNDS):
             for batch in batches(config.rectify.batch_size):

@@ -29,7 +29,7 @@ from tag2mask.stages.suppressed import BACKGROUND, OTHER_CLASS
 
 CLASS = "train"
 """Of the paper's figure."""
-PHOTOS, SOURCES = 4, 6
+PHOTOS, SOURCES = 6, 6
 """Shown: photos with suppressed pixels, and prototypes told apart by colour; the others are grey."""
 STRONGEST = 3
 HUES = ((213, 94, 0), (0, 114, 178), (0, 158, 115), (204, 121, 167), (240, 228, 66), (86, 180, 233))
