@@ -55,6 +55,14 @@ def ood_images(folder: str, classes: Classes) -> TaggedImages:
 def saliency_images(folder: str, images: TaggedImages) -> TaggedImages:
     """The same images with their saliency maps, ``ID.png``, in place of their pictures (RGB of three equal channels).
 
+    Raises ``InputError`` as ``saliency_paths`` does.
+    """
+    return replace(images, reader=partial(read_saliency, saliency_paths(folder, images)))
+
+
+def saliency_paths(folder: str, images: TaggedImages) -> tuple[Path, ...]:
+    """The file of the saliency map of every image.
+
     Raises:
         InputError: no folder, or the first image without a map and how many have none.
     """
@@ -74,7 +82,7 @@ def saliency_images(folder: str, images: TaggedImages) -> TaggedImages:
             f"{root / f'{missing[0]}.png'}: there is no saliency map for this photo, as for {len(missing)} of "
             f"{len(images)}; make the missing ones, or take the photos out."
         )
-    return replace(images, reader=partial(read_saliency, tuple(path for path in found if path is not None)))
+    return tuple(path for path in found if path is not None)
 
 
 def read_saliency(paths: tuple[Path, ...], index: int) -> Image.Image:
@@ -90,15 +98,13 @@ def check_grey(picture: Image.Image, path: Path) -> None:
         raise fault(path, f"this is no grey picture of 8 bits (its mode is {picture.mode})", "save it as one")
 
 
-def check_saliency(maps: TaggedImages, images: TaggedImages) -> None:
+def check_saliency(folder: str, images: TaggedImages) -> None:
     """Look at the headers of all saliency maps: grey, 8 bits, of the size of the upright photo, where that is a file.
 
-    Raises ``InputError`` with the first that is not.
+    Raises ``InputError`` with the first that is not, or is missing.
     """
-    reader = maps.reader
-    assert isinstance(reader, partial)
     photos = image_paths(images)
-    for number, path in enumerate(reader.args[0]):
+    for number, path in enumerate(saliency_paths(folder, images)):
         with opened(path) as picture:
             check_grey(picture, path)
             size = picture.size

@@ -44,7 +44,7 @@ def check(config: RunConfig) -> None:
         ood_paths(config.rivals.wood.folder)
     if "eps" in config.methods:
         images = open_images(data_of_seed(config.data, config.seeds[0]))
-        check_saliency(saliency_images(config.rivals.eps.saliency, images), images)
+        check_saliency(config.rivals.eps.saliency, images)
     if "clims" in config.methods:
         load_clip(config.rivals.clims.clip, torch.device("cpu"))
 
