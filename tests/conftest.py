@@ -17,6 +17,8 @@ from PIL import Image, ImageDraw
 
 from tag2mask.presets import PRESETS
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # as many test processes run as there are cores; commands inherit it
+
 WriteFolder = Callable[..., Path]
 RunCommand = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -65,5 +65,5 @@ def test_names_that_are_not_as_many_as_classes_are_refused(build: Build, tmp_pat
 
 def test_without_the_packages_the_extra_is_named(build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tag2mask.segment.export.PACKAGES", ("onnx", "no_such_package_of_ours"))
-    with pytest.raises(InputError, match="no_such_package_of_ours.*pip install tag2mask\\[onnx\\]"):
+    with pytest.raises(InputError, match=r"no_such_package_of_ours.*pip install .tag2mask\[onnx\]"):
         export_onnx(build("small"), tmp_path / "network.onnx", NAMES)
