@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 
 from tag2mask import __version__
-from tag2mask.commands import COMMANDS, maps, masks, study  # noqa: F401, each fills COMMANDS
+from tag2mask.commands import COMMANDS, SHARED_COMMANDS, maps, masks, study  # noqa: F401, each fills COMMANDS
 from tag2mask.errors import InputError
+from tag2mask.launch import devices_asked, is_member, supervise
 
 # isort: split
 from tag2mask.commands import explore, reproduce  # noqa: F401, the last of the overview
@@ -28,7 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if given[0] not in COMMANDS:
             raise InputError(f"there is no command {given[0]!r}{nearest(given[0])}; run `tag2mask --help`.")
-        return COMMANDS[given[0]][1](given[1:])
+        run = COMMANDS[given[0]][1]
+        if given[0] in SHARED_COMMANDS and {"-h", "--help"}.isdisjoint(given):
+            return shared(run, given)
+        return run(given[1:])
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -39,6 +45,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped; what was finished is kept (train and demo go on with --resume)", file=sys.stderr)
         return 130
+
+
+def shared(run: Callable[[list[str]], int], given: list[str]) -> int:
+    """Run a command that several processes may share, as ``--devices`` or whoever started this one says."""
+    count = devices_asked(given)
+    if not is_member(os.environ):
+        return run(given[1:]) if count == 1 else supervise(given, count)
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else it warns in every step that all parameters are used
+    from tag2mask.ranks import ToldElsewhere, joined, rank
+
+    try:
+        with joined(), redirect_stdout(None if rank() else sys.stdout):
+            return run(given[1:])
+    except ToldElsewhere as error:
+        if error.__cause__ is None:
+            return 2  # the first process says it
+        raise
 
 
 def usage() -> str:

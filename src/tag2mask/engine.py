@@ -3,6 +3,8 @@
 Every random choice is a function of (seed, epoch, image), and learning rates are functions of the step. So the state
 of a run is its weights and its optimiser's moments; a run that is killed at any moment and resumed ends with the same
 weights, bit for bit on a CPU with the same number of threads.
+
+Several processes (``tag2mask.ranks``) share every batch and every prototype pass; the first one writes.
 """
 
 from __future__ import annotations
@@ -17,34 +19,45 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tag2mask import ranks
 from tag2mask.checkpoints import load_prototypes, load_state, save_prototypes, save_state, save_weights
 from tag2mask.config import FPRConfig, OptimiserConfig
 from tag2mask.data.order import epoch_batches
 from tag2mask.errors import InputError
-from tag2mask.fpr.objective import collect_prototypes, fpr_loss
+from tag2mask.fpr.objective import fill_pools, fpr_loss, prototypes_of
+from tag2mask.fpr.pools import PrototypePools
 from tag2mask.fpr.prototypes import Prototypes
 from tag2mask.hosts import Host, HostOutput
 from tag2mask.hosts.inputs import PhotoInputs
 from tag2mask.hosts.labelled import LabelledInputs
 from tag2mask.maps.merge import merged_output
+from tag2mask.processes import available_cores
 from tag2mask.progress import Step
 from tag2mask.runs import append_lines, keep_lines
 
 IMAGES_FOR_SCALES = 32
 """Images from which the scale of the backbone's levels is measured."""
+COLLECTED_AT_ONCE = 64
+"""Images of a prototype pass that go through the network together."""
 WARM_UP_SHARE = 0.15
 """Share of the steps in which the one-cycle schedule rises."""
 
 
 def set_up_torch(threads: int, device: str) -> torch.device:
-    """Choose device and thread count; denormal numbers count as zero, as they make CPUs crawl."""
+    """Choose device and thread count; denormal numbers count as zero, as they make CPUs crawl.
+
+    Each process of a machine has a GPU of its own, or its share of the cores.
+    """
     torch.set_flush_denormal(True)
-    if threads:
-        torch.set_num_threads(threads)
+    if threads or ranks.local_world() > 1:
+        torch.set_num_threads(threads or available_cores())
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         chosen = torch.device(device)
+        if chosen.type == "cuda" and ranks.world() > 1:
+            chosen = torch.device("cuda", ranks.local_rank())
+            torch.cuda.set_device(chosen)
         torch.zeros(1, device=chosen)
     except (RuntimeError, AssertionError) as error:
         raise InputError(
@@ -112,35 +125,44 @@ def fit(
         Classes that keep no negative prototype, for a warning that names them.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    first = ranks.rank() == 0
     device = inputs.device
     targets = torch.tensor(labels, dtype=torch.float32, device=device)  # (N, C)
     optimiser = build_optimiser(host, config, side, extra)
     learning = nn.ModuleList([host, extra]) if isinstance(extra, nn.Module) else host
     state_path, metrics_path = folder / "state.safetensors", folder / "metrics.jsonl"
-    start = load_state(state_path, learning, optimiser) if resume and state_path.is_file() else 0
-    keep_lines(metrics_path, start)
+    start = load_state(state_path, learning, optimiser) if ranks.once(lambda: resume and state_path.is_file()) else 0
+    if first:
+        keep_lines(metrics_path, start)
     prototypes: Prototypes | None = None
     bare: list[int] = []
     if not side and start == 0:
         host.prepare(inputs.training(np.arange(min(len(labels), IMAGES_FOR_SCALES)), seed, 0))
+    together = ranks.Learning(learning)
     for epoch in range(start, config.epochs):
         if fpr.needs_prototypes() and (epoch % fpr.collect_every == 0 or prototypes is None):
             collected_at = epoch - epoch % fpr.collect_every
             if epoch == collected_at:
                 prototypes = collect(host, inputs, targets, fpr, superclasses, seed)
-                (folder / "prototypes").mkdir(exist_ok=True)
-                save_prototypes(folder / "prototypes" / f"epoch{epoch + 1:03}.safetensors", prototypes)
-                save_prototypes(folder / "prototypes.safetensors", prototypes)
+                if first:
+                    (folder / "prototypes").mkdir(exist_ok=True)
+                    save_prototypes(folder / "prototypes" / f"epoch{epoch + 1:03}.safetensors", prototypes)
+                    save_prototypes(folder / "prototypes.safetensors", prototypes)
             else:  # resumed between two collections
                 prototypes = load_prototypes(folder / "prototypes.safetensors", device)
             bare = prototypes.without_negatives()
-        line = train_epoch(host, inputs, targets, optimiser, config, fpr, prototypes, seed, epoch, step, side, extra)
-        append_lines(metrics_path, [line])
-        save_state(state_path, learning, optimiser, epoch + 1)
+        line = train_epoch(
+            host, together, inputs, targets, optimiser, config, fpr, prototypes, seed, epoch, step, side, extra
+        )
+        if first:
+            append_lines(metrics_path, [line])
+            save_state(state_path, learning, optimiser, epoch + 1)
     if not side:
         batches = epoch_batches(len(targets), config.batch_size, seed, config.epochs)
         host.finish(inputs.training(batch, seed, config.epochs) for batch in batches)
-    save_weights(folder / "weights.safetensors", host)
+    if first:
+        save_weights(folder / "weights.safetensors", host)
+    ranks.wait()
     return bare
 
 
@@ -157,12 +179,12 @@ class StepTerms(NamedTuple):
 
 
 def train_epoch(
-    host: Host, inputs: PhotoInputs, targets: Tensor, optimiser: torch.optim.Optimizer, config: OptimiserConfig,
-    fpr: FPRConfig, prototypes: Prototypes | None, seed: int, epoch: int, step: Step, side: bool,
-    extra: ExtraLoss | None = None,
+    host: Host, together: ranks.Learning, inputs: PhotoInputs, targets: Tensor, optimiser: torch.optim.Optimizer,
+    config: OptimiserConfig, fpr: FPRConfig, prototypes: Prototypes | None, seed: int, epoch: int, step: Step,
+    side: bool, extra: ExtraLoss | None = None,
 ) -> dict[str, float]:  # fmt: skip
     """One epoch of classification and rectification; returns the means of its terms."""
-    torch.manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]))  # what dropout draws from
+    seed_dropout(seed, epoch)
     host.train()
     host.freeze_batch_norm(learning=epoch < config.batch_norm_until * config.epochs)
     level_features = fpr.needs_prototypes() and fpr.feature_space == "levels"
@@ -181,7 +203,13 @@ def train_epoch(
                 more = more + extra(host, output, batch, labels, epoch)
             return StepTerms(terms.total + more, more.detach(), *terms[1:])
 
-    return optimise(losses, len(targets), optimiser, clipped, config, seed, epoch, step)
+    return optimise(losses, together, len(targets), optimiser, clipped, config, seed, epoch, step)
+
+
+def seed_dropout(seed: int, epoch: int) -> None:
+    """What dropout draws from: a function of the epoch, so that resuming is exact, and different in every process."""
+    own = (seed, epoch, ranks.rank()) if ranks.rank() else (seed, epoch)
+    torch.manual_seed(int(np.random.SeedSequence(own).generate_state(1)[0]))
 
 
 def steps_per_epoch(images: int, config: OptimiserConfig) -> int:
@@ -190,21 +218,28 @@ def steps_per_epoch(images: int, config: OptimiserConfig) -> int:
 
 
 def optimise(
-    losses: Callable[[np.ndarray], Any], images: int, optimiser: torch.optim.Optimizer, clipped: list[nn.Parameter],
-    config: OptimiserConfig, seed: int, epoch: int, step: Step, accumulate: int = 1,
+    losses: Callable[[np.ndarray], Any], together: ranks.Learning, images: int, optimiser: torch.optim.Optimizer,
+    clipped: list[nn.Parameter], config: OptimiserConfig, seed: int, epoch: int, step: Step, accumulate: int = 1,
 ) -> dict[str, float]:  # fmt: skip
     """One epoch of any training.
 
     Args:
-        losses: (B,) image numbers -> a named tuple of scalars, of which the first, ``total``, is minimised.
+        losses: (B,) image numbers -> a named tuple of scalars, of which the first, ``total``, is minimised; means in
+            it are those of ``tag2mask.shares``.
+        together: what learns.
         clipped: parameters whose gradients' norm ``config.clip_norm`` bounds.
 
     Returns:
         ``epoch``, from 1, and the mean of every term.
 
     Raises:
-        InputError: the loss is no longer a number.
+        InputError: the loss is no longer a number, or a batch is too small to be shared.
     """
+    if min(images, config.batch_size) < ranks.world():
+        raise InputError(
+            f"a batch of {min(images, config.batch_size)} photos cannot be shared by {ranks.world()} processes; use "
+            "fewer --devices, or a larger batch_size."
+        )
     done, steps = epoch * steps_per_epoch(images, config), steps_per_epoch(images, config) * config.epochs
     sums: Tensor | None = None
     names: tuple[str, ...] = ()
@@ -216,13 +251,15 @@ def optimise(
         for group in optimiser.param_groups:
             group["lr"] = group["base"] * factor
         optimiser.zero_grad(set_to_none=True)
-        parts = [part for part in np.array_split(batch, accumulate) if len(part)]
+        parts = np.array_split(batch, min(accumulate, len(batch) // ranks.world()))
         values: Tensor | None = None
-        for part in parts:
-            with torch.autocast(device.type, half, enabled=config.precision != "32"):
-                terms = losses(part)
-            scaler.scale(terms.total if len(parts) == 1 else terms.total * (len(part) / len(batch))).backward()
-            own = torch.stack([term.detach().float().cpu() for term in terms]) * (len(part) / len(batch))
+        for place, part in enumerate(parts, 1):
+            with together.last_part(place == len(parts)):
+                with torch.autocast(device.type, half, enabled=config.precision != "32"):
+                    terms = together.losses(losses, part[ranks.rank() :: ranks.world()])
+                weight = len(part) / len(batch)
+                scaler.scale(terms.total if len(parts) == 1 else terms.total * weight).backward()
+            own = torch.stack([term.detach().float().cpu() for term in terms]) * weight
             names, values = terms._fields, own if values is None else values + own
         if config.clip_norm and clipped:
             scaler.unscale_(optimiser)
@@ -233,7 +270,7 @@ def optimise(
         sums = values if sums is None else sums + values
         step(done + number, steps, f"loss {values[0].item():.3f}")
     assert sums is not None  # there is at least one batch
-    means = (sums / steps_per_epoch(images, config)).tolist()
+    means = (ranks.total(sums.numpy()) / ranks.world() / steps_per_epoch(images, config)).tolist()
     if not all(math.isfinite(value) for value in means):
         raise InputError(
             f"the loss is no longer a number in epoch {epoch + 1}; lower the learning rate or the weights of the terms."
@@ -263,32 +300,40 @@ def fit_labelled(
     )
     everything = [parameter for _, _, parameters in groups for parameter in parameters]
     state_path, metrics_path = folder / "state.safetensors", folder / "metrics.jsonl"
-    start = load_state(state_path, module, optimiser) if resume and state_path.is_file() else 0
-    keep_lines(metrics_path, start)
+    start = load_state(state_path, module, optimiser) if ranks.once(lambda: resume and state_path.is_file()) else 0
+    first, together = ranks.rank() == 0, ranks.Learning(module)
+    if first:
+        keep_lines(metrics_path, start)
     for epoch in range(start, config.epochs):
         module.train()
-        torch.manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]))  # what dropout draws from
+        seed_dropout(seed, epoch)
 
         def loss_of(batch: np.ndarray, epoch: int = epoch) -> Any:
             return losses(*inputs.training(batch, seed, epoch))
 
-        line = optimise(loss_of, len(inputs), optimiser, everything, config, seed, epoch, step, accumulate)
-        append_lines(metrics_path, [line])
-        save_state(state_path, module, optimiser, epoch + 1)
+        line = optimise(loss_of, together, len(inputs), optimiser, everything, config, seed, epoch, step, accumulate)
+        if first:
+            append_lines(metrics_path, [line])
+            save_state(state_path, module, optimiser, epoch + 1)
     if finish is not None:
         finish()
-    save_weights(folder / "weights.safetensors", module)
+    if first:
+        save_weights(folder / "weights.safetensors", module)
+    ranks.wait()
 
 
 @torch.no_grad()
 def collect(
     host: Host, inputs: PhotoInputs, targets: Tensor, fpr: FPRConfig, superclasses: tuple[int, ...] | None, seed: int
 ) -> Prototypes:  # fmt: skip
-    """The prototype pass over all images, without augmentation, at the scales and mirrorings that ``fpr`` asks for."""
+    """The prototype pass over all images, without augmentation, at the scales and mirrorings that ``fpr`` asks for.
+
+    Processes share the batches; their pools become one, from which the first makes the prototypes of all.
+    """
     host.eval()
 
     def batches() -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
-        for batch in inputs.plain_batches(64):
+        for batch in ranks.mine(inputs.plain_batches(COLLECTED_AT_ONCE)):
             numbers = torch.from_numpy(batch)
             yield batch, targets[numbers.to(targets.device)], numbers.to(targets.device)
 
@@ -296,6 +341,20 @@ def collect(
         level_features = fpr.feature_space == "levels"
         return merged_output(host, inputs, batch, fpr.collect_scales, fpr.collect_flip, level_features)
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # fewer distinct regions than clusters
-        return collect_prototypes(network, batches(), fpr, superclasses, seed)
+    pools = fill_pools(network, batches(), fpr)
+
+    def empty() -> PrototypePools:
+        return PrototypePools(
+            targets.shape[1], channels, fpr.positive_capacity, fpr.negatives * fpr.refill, targets.device
+        )
+
+    channels = ranks.largest(pools.positive.rows.shape[2] if pools else 0)  # a process without a batch does not know
+    pools = pools or empty()
+    ranks.merged(pools, empty)
+
+    def prototypes() -> Prototypes:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # fewer distinct regions than clusters
+            return prototypes_of(pools, fpr, superclasses, seed).to("cpu")
+
+    return ranks.once(prototypes).to(targets.device)

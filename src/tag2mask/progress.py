@@ -19,6 +19,13 @@ from rich.progress import (
 )
 
 SECONDS_BETWEEN_LINES = 10.0
+_silent = False
+
+
+def silence(silent: bool) -> None:
+    """Of several processes that do the same work one is enough to tell of it."""
+    global _silent
+    _silent = silent
 
 
 class Step(Protocol):
@@ -36,17 +43,18 @@ class Reporter:
 
     def say(self, text: str) -> None:
         """One line, unless quiet."""
-        if not self.quiet:
+        if not (self.quiet or _silent):
             self.console.print(text, markup=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """One line, also when quiet."""
-        self.console.print(f"warning: {text}", markup=False, soft_wrap=True)
+        if not _silent:
+            self.console.print(f"warning: {text}", markup=False, soft_wrap=True)
 
     @contextmanager
     def task(self, title: str) -> Iterator[Step]:
         """A piece of work; yields the function to call as it goes on."""
-        if self.quiet:
+        if self.quiet or _silent:
             yield lambda done, total, note="": None
         elif self.console.is_terminal:
             with self._bar() as bar:

@@ -7,12 +7,12 @@ import os
 import platform
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from tag2mask import __version__
+from tag2mask import __version__, ranks
 from tag2mask.errors import InputError
 
 LOCK_SECONDS = 0.2
@@ -102,7 +102,16 @@ def keep_lines(path: Path, count: int) -> None:
 
 @contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """Hold the run folder; an ``InputError`` says who else does. A lock whose process has ended is taken over."""
+    """Hold the run folder; an ``InputError`` says who else does. A lock whose process has ended is taken over.
+
+    Of processes that work on one run together, the first holds it for all.
+    """
+    if ranks.world() > 1:
+        with ExitStack() as held:
+            ranks.once(lambda: held.enter_context(locked(run)))
+            yield
+            ranks.wait()
+        return
     run.mkdir(parents=True, exist_ok=True)
     path, mine = run / "run.lock", str(os.getpid())
     try:

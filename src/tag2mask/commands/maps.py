@@ -194,6 +194,7 @@ def evaluate(arguments: list[str]) -> int:
         raise InputError("--method goes with the figures of maps; masks of other maps: --stages --methods fpr/advcam.")
     if "/" in values.methods and not values.stages:
         raise InputError("figures of maps by another method: such as --methods cam,fpr --method advcam.")
+    from tag2mask import ranks
     from tag2mask.progress import Reporter
     from tag2mask.stages import pipeline
     from tag2mask.stages.table import print_summary
@@ -202,7 +203,7 @@ def evaluate(arguments: list[str]) -> int:
     if values.suppressed:
         from tag2mask.stages.suppressed import markdown, measure_suppressed
 
-        print(markdown(measure_suppressed(run, Reporter(values.quiet))))
+        print(markdown(ranks.once(lambda: measure_suppressed(run, Reporter(values.quiet)))))
         return 0
     if values.budget:
         from tag2mask.stages.selection import markdown as budget_table
@@ -212,7 +213,7 @@ def evaluate(arguments: list[str]) -> int:
             raise InputError(f"--budget {values.budget!r}; expected numbers of photos such as 1,10,50.")
         budgets = tuple(int(part) for part in method_names(values.budget))
         methods, reporter = method_names(values.methods), Reporter(values.quiet)
-        print(budget_table(measure_budget(run, budgets, methods, values.split, reporter)))
+        print(budget_table(ranks.once(lambda: measure_budget(run, budgets, methods, values.split, reporter))))
         return 0
     if values.stages:
         from tag2mask.stages.mask_figures import markdown as stage_table

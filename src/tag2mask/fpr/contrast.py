@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tag2mask.fpr.prototypes import Prototypes
+from tag2mask.shares import divided, mean
 
 SMALLEST_EXPONENT = 1e-3
 """Floor of d / T inside log(1 - exp(-d / T)), where the logarithm would run to minus infinity."""
@@ -56,8 +57,6 @@ def region_contrast(
     """
     usable = prototypes.positive_valid.any(1) & prototypes.negative_valid.any(1)  # (C,)
     image, c = (present & usable).nonzero(as_tuple=True)  # P pairs
-    if len(image) == 0:
-        return regions.sum() * 0.0
     region = regions[image, c]  # (P, D)
     positive, negative = prototypes.positive.to(regions), prototypes.negative.to(regions)  # (C, K, D) each
     valid = prototypes.positive_valid.to(regions.dtype)
@@ -69,6 +68,6 @@ def region_contrast(
     pull = to_centre / temperature + offset  # -log S_pos
     push = -torch.log(-torch.expm1(-(to_negative / temperature + offset).clamp(min=SMALLEST_EXPONENT)))
     if average == "pairs":
-        return (pull + push).mean()
+        return mean(pull + push)
     tags = (present & usable).sum(dim=1).to(regions.dtype)  # (N,): sum(y) over what is not left out
-    return ((pull + push) / tags[image]).sum() / len(regions)
+    return divided(((pull + push) / tags[image]).sum(), tags.new_tensor(len(regions)))

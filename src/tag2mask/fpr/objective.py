@@ -16,6 +16,7 @@ from tag2mask.fpr.pools import PrototypePools
 from tag2mask.fpr.prototypes import Prototypes, build_prototypes
 from tag2mask.fpr.rectification import compared_pixels, halo_pixels, pixel_lift, pixel_rectification
 from tag2mask.fpr.regions import region_features
+from tag2mask.shares import divided, mean
 
 
 def binary_cross_entropy(logits: Tensor, labels: Tensor, focal_gamma: float = 0.0) -> Tensor:
@@ -36,7 +37,7 @@ def binary_cross_entropy(logits: Tensor, labels: Tensor, focal_gamma: float = 0.
     if focal_gamma > 0:
         negative = negative * torch.exp(focal_gamma * functional.logsigmoid(logits))  # sigmoid(logit)^gamma
     known = labels >= 0
-    return (positive + negative)[known].mean() if known.any() else logits.sum() * 0.0
+    return mean((positive + negative)[known])
 
 
 class Terms(NamedTuple):
@@ -108,7 +109,7 @@ def fpr_loss(
         if config.pixel_lift > 0:
             pixel = pixel + config.pixel_lift * pixel_lift(maps, lifted, present)
         activated = activated_pixels(maps, config.theta, config.pixel_epsilon) & present[:, :, None, None]
-        share = suppressed.sum() / activated.sum().clamp(min=1)
+        share = divided(suppressed.sum().to(maps.dtype), activated.sum())
     weight = pixel_term_weight(config, labels.shape[1], steps)
     total = classification + config.region_weight * region + weight * pixel
     return Terms(total, classification.detach(), region.detach(), pixel.detach(), share)
@@ -125,9 +126,7 @@ def collect_prototypes(
     """One pass over the training images: regions into the pools, pools into prototypes (section 3.2.1).
 
     Args:
-        network: images -> (features F, class maps M, logits). A module runs in eval mode and gets its mode back.
-        batches: (input of the network, labels (N, C), image numbers (N,) int64); the numbers must not repeat.
-        config: switches.
+        network, batches, config: as in ``fill_pools``.
         superclasses: a number for each class; used when ``config.superclass_trim`` is set.
         seed: of k-means.
 
@@ -136,6 +135,28 @@ def collect_prototypes(
 
     Raises:
         ValueError: when ``batches`` is empty.
+    """
+    pools = fill_pools(network, batches, config)
+    if pools is None:
+        raise ValueError("no batch to collect prototypes from; give at least one image")
+    return prototypes_of(pools, config, superclasses, seed)
+
+
+@torch.no_grad()
+def fill_pools(
+    network: Callable[[Any], tuple[Tensor, Tensor, Tensor]],
+    batches: Iterable[tuple[Any, Tensor, Tensor]],
+    config: FPRConfig,
+) -> PrototypePools | None:
+    """The regions of some or all of the training images; pools of other images may be merged into it.
+
+    Args:
+        network: images -> (features F, class maps M, logits). A module runs in eval mode and gets its mode back.
+        batches: (input of the network, labels (N, C), image numbers (N,) int64); the numbers must not repeat.
+        config: switches.
+
+    Returns:
+        The pools, on the device of the features; None where ``batches`` is empty.
     """
     pools: PrototypePools | None = None
     module = network if isinstance(network, nn.Module) else nn.Identity()
@@ -156,8 +177,13 @@ def collect_prototypes(
         confidence = logits if config.rank_by == "logit" else maps.amax(dim=(2, 3))
         pools.add(regions, area, confidence, labels, numbers, core)
     module.train(training)
-    if pools is None:
-        raise ValueError("no batch to collect prototypes from; give at least one image")
+    return pools
+
+
+def prototypes_of(
+    pools: PrototypePools, config: FPRConfig, superclasses: Sequence[int] | None = None, seed: int = 0
+) -> Prototypes:
+    """``build_prototypes`` by the settings."""
     return build_prototypes(
         pools, config.prototypes, superclasses if config.superclass_trim else None,
         config.singleton_superclass, config.kmeans_restarts, seed, config.negatives, config.explained_trim,

@@ -35,11 +35,24 @@ class TopRows:
             sources: (N,) int64, a number for each image that appears nowhere else.
             labels: (N, C) boolean tags of the images.
         """
-        capacity = self.scores.shape[1]
+        classes = len(self.scores)
         offered = scores.float().masked_fill(~members, -torch.inf).T  # (C, N)
+        # Every class is offered the same images, so sources and tags are shown to it without a copy.
+        self._offer(rows.detach().transpose(0, 1), offered, sources.expand(classes, -1), labels.expand(classes, -1, -1))
+
+    def merge(self, other: TopRows) -> None:
+        """Take in another pool of other images; in whatever order pools are merged, the result is the same."""
+        self._offer(other.rows, other.scores, other.sources, other.labels)
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All that a pool holds, in tensors whose shapes do not change."""
+        return self.rows, self.scores, self.sources, self.labels
+
+    def _offer(self, rows: Tensor, offered: Tensor, sources: Tensor, labels: Tensor) -> None:
+        """Rows (C, N, D), scores (C, N), -inf where a class has no row, sources (C, N), labels (C, N, C)."""
+        capacity = self.scores.shape[1]
         all_scores = torch.cat([self.scores, offered], dim=1)  # (C, capacity + N)
-        numbers = sources.expand(offered.shape[0], -1)  # (C, N)
-        all_sources = torch.cat([self.sources, numbers], dim=1)  # (C, capacity + N)
+        all_sources = torch.cat([self.sources, sources], dim=1)  # (C, capacity + N)
         by_source = all_sources.argsort(dim=1, stable=True)
         by_score = all_scores.gather(1, by_source).argsort(dim=1, descending=True, stable=True)
         best = by_source.gather(1, by_score)[:, :capacity]  # (C, capacity)
@@ -48,10 +61,10 @@ class TopRows:
         arrived_class, arrived = kept[:, capacity:].nonzero(as_tuple=True)
         # Places are freed in the same number as rows arrive, class by class; both lists are sorted by class.
         free_class, free = self._free_places(kept[:, :capacity], kept[:, capacity:].sum(dim=1))
-        self.rows[free_class, free] = rows.detach()[arrived, arrived_class].to(self.rows)
+        self.rows[free_class, free] = rows[arrived_class, arrived].to(self.rows)
         self.scores[free_class, free] = offered[arrived_class, arrived]
-        self.sources[free_class, free] = sources[arrived]
-        self.labels[free_class, free] = labels[arrived]
+        self.sources[free_class, free] = sources[arrived_class, arrived]
+        self.labels[free_class, free] = labels[arrived_class, arrived]
 
     @staticmethod
     def _free_places(kept: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,6 +103,15 @@ class PrototypePools:
     ) -> None:
         self.positive = TopRows(class_count, positives, channels, device)
         self.negative = TopRows(class_count, negatives, channels, device)
+
+    def merge(self, other: PrototypePools) -> None:
+        """Take in the pools of other images."""
+        self.positive.merge(other.positive)
+        self.negative.merge(other.negative)
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All that the pools hold."""
+        return *self.positive.tensors(), *self.negative.tensors()
 
     def add(
         self,

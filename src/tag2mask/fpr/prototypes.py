@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,6 +41,12 @@ class Prototypes:
     trimmed_source: Tensor
     spread: float
     trimmed_factor: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> Prototypes:
+        """The same on a device."""
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        moved: dict[str, Any] = {name: value.to(device) for name, value in tensors.items()}
+        return replace(self, **moved)
 
     def without_negatives(self) -> list[int]:
         """Classes that have positives but no negative after trimming: nothing of theirs is suppressed."""

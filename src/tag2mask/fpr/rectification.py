@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from tag2mask.fpr.activation import relative_activation
 from tag2mask.fpr.prototypes import Prototypes
+from tag2mask.shares import divided, mean, whole
 
 
 def nearest_squared(rows: Tensor, prototypes: Tensor, factor: Tensor | None = None) -> Tensor:
@@ -103,10 +104,14 @@ def pixel_lift(maps: Tensor, lifted: Tensor, present: Tensor) -> Tensor:
         A scalar; zero, and without effect, when nothing is lifted.
     """
     image, c, row, column = lifted.nonzero(as_tuple=True)  # S pixels
-    if len(image) == 0:
-        return maps.sum() * 0.0
     maximum = maps.amax(dim=(2, 3))  # (N, C)
-    return (1 - maps[image, c, row, column] / maximum[image, c]).mean() * maximum.detach()[present].mean()
+    return mean(1 - maps[image, c, row, column] / maximum[image, c]) * mean_maximum(maximum, present)
+
+
+def mean_maximum(maximum: Tensor, present: Tensor) -> Tensor:
+    """Mean of the maxima (N, C) of present classes' maps over the batch, without gradient: the scale of M."""
+    values = maximum.detach()[present]
+    return whole(values.sum()) / whole(values.new_tensor(len(values))).clamp(min=torch.finfo(values.dtype).tiny)
 
 
 def pixel_rectification(
@@ -129,8 +134,6 @@ def pixel_rectification(
         A scalar; zero, and without effect, when nothing is suppressed.
     """
     image, c, row, column = suppressed.nonzero(as_tuple=True)  # S pixels
-    if len(image) == 0:
-        return maps.sum() * 0.0
     values = maps[image, c, row, column]  # (S,)
     if form == "softplus":
         values = functional.softplus(values)
@@ -138,9 +141,8 @@ def pixel_rectification(
         if present is None:
             raise ValueError("the ratio form needs `present`, the classes of each image with a positive pixel")
         maximum = maps.amax(dim=(2, 3))  # (N, C)
-        scale = maximum.detach()[present].mean()
-        values = values / maximum[image, c] * scale
+        values = values / maximum[image, c] * mean_maximum(maximum, present)
     if average == "batch":
-        return values.mean()
+        return mean(values)
     count = torch.bincount(image, minlength=len(maps)).to(values.dtype)  # (N,)
-    return (values / count[image]).sum() / len(maps)
+    return divided((values / count[image]).sum(), count.new_tensor(len(maps)))

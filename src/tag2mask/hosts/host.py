@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tag2mask.config import OptimiserConfig
+from tag2mask.shares import mean
 
 
 class HostOutput(NamedTuple):
@@ -135,6 +136,5 @@ def soft_margin(logits: Tensor, labels: Tensor) -> Tensor:
     ``logits``: (N, C); ``labels``: (N, C), 1, 0, or -1 for unknown. 0 where nothing is known.
     """
     known = labels >= 0
-    if not known.any():
-        return logits.sum() * 0.0
-    return functional.binary_cross_entropy_with_logits(logits[known], labels[known].to(logits.dtype))
+    targets = labels[known].to(logits.dtype)
+    return mean(functional.binary_cross_entropy_with_logits(logits[known], targets, reduction="none"))

@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -157,8 +158,12 @@ def frozen_fingerprint(host: FrozenHalf) -> str:
 
 def cache_bytes(host: FrozenHalf, images: TaggedImages, views: ViewsConfig) -> int:
     """Bytes that the cache of these images would take."""
-    probe = host.frozen_part(torch.zeros(1, 3, views.size, views.size, device=device_of(host)))
-    return sum(level.numel() for level in probe) * 2 * 2 * len(images)
+    return sum(level.numel() for level in frozen_levels(host, views)) * 2 * 2 * len(images)
+
+
+def frozen_levels(host: FrozenHalf, views: ViewsConfig) -> list[Tensor]:
+    """The frozen half's output for one empty image, for its shapes."""
+    return host.frozen_part(torch.zeros(1, 3, views.size, views.size, device=device_of(host)))
 
 
 def device_of(host: FrozenHalf) -> torch.device:
@@ -168,32 +173,41 @@ def device_of(host: FrozenHalf) -> torch.device:
 
 def build_cache(
     host: FrozenHalf, images: TaggedImages, views: ViewsConfig, device: torch.device, folder: Path, progress: Progress,
-    batch_size: int = 4,
+    batch_size: int = 4, part: tuple[int, int] = (0, 1), wait: Callable[[], None] = lambda: None,
 ) -> None:  # fmt: skip
-    """Fill ``folder`` with the frozen half's output; the folder appears only when it is complete."""
+    """Fill ``folder`` with the frozen half's output; the folder appears only when it is complete.
+
+    Args:
+        part: number of this process among those that fill it together, and how many they are.
+        wait: returns when all of them have called it.
+    """
     if (folder / "manifest.json").is_file():
         return
     partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    reader, host_mode = PhotoInputs(host, images, views, device), host.training
+    reader, host_mode, first = PhotoInputs(host, images, views, device), host.training, part[0] == 0
     host.eval()
-    arrays: list[np.memmap] = []
-    for batch in reader.plain_batches(batch_size):
+    levels = frozen_levels(host, views)
+    names = [f"level{number}.npy" for number in range(len(levels))]
+    if first:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        for name, level in zip(names, levels, strict=True):
+            np.lib.format.open_memmap(partial / name, "w+", np.float16, (len(images), 2, *level.shape[1:]))
+    wait()
+    arrays = [np.lib.format.open_memmap(partial / name, "r+") for name in names]
+    for batch in islice(reader.plain_batches(batch_size), part[0], None, part[1]):
         pixels = reader.pixels(batch, 1.0)
         both = [host.frozen_part(x) for x in (pixels, pixels.flip(3))]
-        for number, (plain, mirrored) in enumerate(zip(*both, strict=True)):
-            if len(arrays) == number:
-                shape = (len(images), 2, *plain.shape[1:])
-                path = partial / f"level{number}.npy"
-                arrays.append(np.lib.format.open_memmap(path, "w+", np.float16, shape))
-            arrays[number][batch, 0] = plain.half().cpu().numpy()
-            arrays[number][batch, 1] = mirrored.half().cpu().numpy()
+        for array, plain, mirrored in zip(arrays, *both, strict=True):
+            array[batch, 0] = plain.half().cpu().numpy()
+            array[batch, 1] = mirrored.half().cpu().numpy()
         progress(int(batch[-1]) + 1, len(images))
     for array in arrays:
         array.flush()
-    names = [f"level{number}.npy" for number in range(len(arrays))]
-    (partial / "manifest.json").write_text(json.dumps({"arrays": names, "images": len(images)}))
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(partial, folder)
+    wait()
+    if first:
+        (partial / "manifest.json").write_text(json.dumps({"arrays": names, "images": len(images)}))
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(partial, folder)
+    wait()
     host.train(host_mode)

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tag2mask.hosts.mctformer_attention import TokenAttention
+from tag2mask.shares import mean
 
 
 def ranked_pooling(maps: Tensor, decay: float) -> Tensor:
@@ -39,7 +40,7 @@ def class_token_contrast(tokens: Tensor) -> Tensor:
     directions = functional.normalize(tokens, dim=2)
     cosines = directions @ directions.transpose(1, 2)  # (N, C, C)
     own = torch.arange(count, device=tokens.device).repeat(n)  # (N * C,)
-    return functional.cross_entropy(cosines.flatten(0, 1), own)
+    return mean(functional.cross_entropy(cosines.flatten(0, 1), own, reduction="none"))
 
 
 def fused_maps(maps: Tensor, attention: TokenAttention, root: bool, spread: bool = True) -> Tensor:

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from tag2mask.config import SeamConfig
 from tag2mask.hosts.host import soft_margin
+from tag2mask.shares import divided, mean
 
 EPSILON = 1e-5
 """Subtracted from maps and added to their range when they are normalised."""
@@ -93,7 +94,7 @@ def min_pool(planes: Tensor, share: float) -> Tensor:
     """
     highest = planes.amax(dim=1).flatten(1)  # (N, H W)
     count = max(1, int(share * highest.shape[1]))
-    return highest.topk(count, dim=1, largest=False).values.relu().mean()
+    return mean(highest.topk(count, dim=1, largest=False).values.relu())
 
 
 def equivariance(first: Tensor, small: Tensor, known: Tensor) -> Tensor:
@@ -103,8 +104,7 @@ def equivariance(first: Tensor, small: Tensor, known: Tensor) -> Tensor:
         first, small: normalised maps (N, K, h, w) of present classes, at the smaller view's size.
         known: (N,) number of classes with a known tag.
     """
-    values = known.sum().clamp(min=1) * first.shape[2] * first.shape[3]
-    return (first - small).abs().sum() / values
+    return divided((first - small).abs().sum(), known.sum() * first.shape[2] * first.shape[3])
 
 
 def cross_equivariance(maps: Tensor, refined: Tensor, known: Tensor, share: float) -> Tensor:
@@ -123,7 +123,7 @@ def cross_equivariance(maps: Tensor, refined: Tensor, known: Tensor, share: floa
     if int(counts.min()) < apart.shape[1]:  # else the top is all that is not 0
         apart = apart.sort(dim=1, descending=True).values
         apart = apart * (torch.arange(apart.shape[1], device=apart.device) < counts[:, None])
-    return apart.sum() / counts.sum()
+    return divided(apart.sum(), counts.sum())
 
 
 def seam_terms(one: View, two: View, labels: Tensor, config: SeamConfig) -> SeamTerms:

@@ -21,6 +21,7 @@ from tag2mask.config.affinity import IRNConfig
 from tag2mask.refine.pair_labels import EPSILON, AffinityTerms, PairKinds, affinity_loss, pair_kinds
 from tag2mask.refine.pairs import PairGeometry
 from tag2mask.refine.walk import Floats, edge_transition, random_walk
+from tag2mask.shares import whole
 
 FINEST_EDGE = 4
 """Edges are found at the finest level of at least this stride."""
@@ -211,8 +212,8 @@ def displacement_losses(displacement: Tensor, kinds: PairKinds, geometry: PairGe
         way = difference.new_tensor(direction)[:, None, None]  # (2, 1, 1)
         foreground = foreground + torch.where(same, (difference - way).abs(), 0).sum()
         background = background + torch.where(still, difference.abs(), 0).sum()
-    foreground = foreground / (2 * kinds.foreground.sum() + EPSILON)
-    return foreground, background / (2 * kinds.background.sum() + EPSILON)
+    foreground = foreground / (2 * whole(kinds.foreground.sum()) + EPSILON)
+    return foreground, background / (2 * whole(kinds.background.sum()) + EPSILON)
 
 
 def edge_map(logits: Tensor, mirrored: Tensor) -> npt.NDArray[np.float32]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tag2mask.refine.labels import UNSURE
 from tag2mask.refine.pairs import PairGeometry
+from tag2mask.shares import whole
 
 EPSILON = 1e-5
 """Added to affinities in the logarithm, and to counts."""
@@ -61,4 +62,4 @@ def affinity_loss(affinity: Tensor, kinds: PairKinds) -> AffinityTerms:
     for a, *masks in zip(*(tensor.unbind(1) for tensor in pairs), strict=True):  # (N, S) each; these stay in the cache
         gains = (torch.where(masks[2], 1 - a, a) + EPSILON).log()  # of the probability of what the pair is
         totals = [total - torch.where(mask, gains, 0).sum() for total, mask in zip(totals, masks, strict=True)]
-    return AffinityTerms(*(t / (kind.sum() + EPSILON) for t, kind in zip(totals, pairs[1:], strict=True)))
+    return AffinityTerms(*(t / (whole(kind.sum()) + EPSILON) for t, kind in zip(totals, pairs[1:], strict=True)))

@@ -20,12 +20,12 @@ import yaml
 from tag2mask.config import RunConfig
 from tag2mask.engine import set_up_torch
 from tag2mask.errors import InputError
+from tag2mask.processes import start_worker
 from tag2mask.progress import Reporter
 from tag2mask.runs import method_folder, read_json, write_json
 from tag2mask.stages import pipeline
 from tag2mask.stages.attribution import attributed
 from tag2mask.stages.network import set_up_seed
-from tag2mask.stages.processes import start_worker
 from tag2mask.stages.suppressed import measure_suppressed
 
 WorkStep = Literal["evaluate", "val", "crf", "advcam", "suppressed", "segment", "pictures"]

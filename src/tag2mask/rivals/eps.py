@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tag2mask.shares import mean
+
 
 class BackgroundMap(nn.Module):
     """The map of the background beside those of the classes: a 1x1 convolution of F without bias, which starts at zero.
@@ -71,4 +73,4 @@ def eps_loss(
     front = foreground_classes(classes, saliency, present, coverage)  # (N, C)
     foreground = (classes * front[:, :, None, None]).sum(dim=1)  # (N, h, w)
     behind = rest + (classes * (present & ~front)[:, :, None, None]).sum(dim=1)  # (N, h, w)
-    return functional.mse_loss(mix * foreground + (1 - mix) * (1 - behind), saliency)
+    return mean((mix * foreground + (1 - mix) * (1 - behind) - saliency).square())

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tag2mask.segment.network import SegmentationNetwork, padded
+from tag2mask.shares import divided
 
 IGNORE = 255
 """Label of the pixels that count nowhere."""
@@ -38,11 +39,11 @@ def pixel_loss(logits: Tensor, labels: Tensor, form: PixelLoss = "cross_entropy"
     labels = labels.long()
     losses = functional.cross_entropy(logits.float(), labels, ignore_index=IGNORE, reduction="none")  # (N, H, W)
     if form == "cross_entropy":
-        return losses.sum() / (labels != IGNORE).sum().clamp(min=1)
+        return divided(losses.sum(), (labels != IGNORE).sum())
     foreground, background = (labels > 0) & (labels != IGNORE), labels == 0
     total = losses.new_zeros(())
     for part in (foreground, background):
-        total = total + (losses * part).sum() / part.sum().clamp(min=1)
+        total = total + divided((losses * part).sum(), part.sum())
     return total
 
 

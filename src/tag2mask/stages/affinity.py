@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tag2mask import ranks
 from tag2mask.checkpoints import load_weights
 from tag2mask.config import CRF_PRESETS, IRNConfig, OptimiserConfig, PSAConfig, RunConfig
 from tag2mask.data.pseudo_masks import UNSURE, PseudoMasks, write_mask
@@ -23,6 +24,7 @@ from tag2mask.hosts.inputs import PhotoInputs, level_settings
 from tag2mask.hosts.labelled import LabelledInputs
 from tag2mask.hosts.levels import LevelsHost
 from tag2mask.maps.store import load_maps, quantised, save_maps
+from tag2mask.processes import over_images
 from tag2mask.progress import Reporter, Step
 from tag2mask.refine.crf import DenseCRF, soft_energies
 from tag2mask.refine.irn import IRNet, IRNOutput, edge_map, irn_loss, refine_maps
@@ -32,7 +34,6 @@ from tag2mask.stages.inputs import open_inputs
 from tag2mask.stages.localize import map_path
 from tag2mask.stages.mask_work import nearest, reduced
 from tag2mask.stages.network import SeedSetup
-from tag2mask.stages.processes import over_images
 
 Walker = Literal["irn", "psa"]
 BACKGROUND_LEVEL = 128
@@ -121,7 +122,7 @@ def train_affinity(
     report: Reporter,
 ) -> None:  # fmt: skip
     """Train on the labels that are certain; goes on where it was cut off, and does nothing where it is finished."""
-    if (folder / "weights.safetensors").is_file():
+    if ranks.once((folder / "weights.safetensors").is_file):
         return
     network = affinity_network(kind, config, setup, inputs)
     least = network.stride * (2 * network.geometry.radius - 1)
@@ -210,9 +211,10 @@ def walk_maps(
     network = affinity_network(kind, config, setup, inputs)
     load_weights(weights, network)
     network.eval()
-    missing = [i for i, name in enumerate(setup.images.ids) if not map_path(out, name).is_file()]
-    done = len(setup.images) - len(missing)
-    step(done, len(setup.images))
+    own = list(ranks.mine(enumerate(setup.images.ids)))
+    missing = [i for i, name in own if not map_path(out, name).is_file()]
+    done = len(own) - len(missing)
+    step(done, len(own))
 
     def jobs() -> Iterator[WalkJob]:
         for index in missing:
@@ -221,6 +223,7 @@ def walk_maps(
             yield WalkJob(kind, map_path(maps, name), map_path(out, name), guide, config.refine.irn, config.refine.psa)
 
     over_images(walk_image, jobs(), len(missing), config.refine.processes, step, done)
+    ranks.wait()
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from tag2mask import ranks
 from tag2mask.config import MapsConfig
 from tag2mask.config.maps import ATTRIBUTIONS, LIBRARY_ATTRIBUTIONS
 from tag2mask.data import TaggedImages
@@ -89,7 +90,7 @@ def map_settings(maps: MapsConfig) -> dict[str, Any]:
 
 def stored_image_maps(images: TaggedImages, folder: Path, step: Step) -> Iterator[ImageMaps]:
     """The maps of all images as they were stored, for scoring; logits are not stored."""
-    for index, name in enumerate(images.ids):
+    for index, name in ranks.mine(enumerate(images.ids)):
         stored = load_maps(map_path(folder, name))
         yield ImageMaps(index, stored.classes.astype(np.int64), stored.maps, None, stored.peaks)
         step(index + 1, len(images))

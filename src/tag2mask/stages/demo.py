@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from tag2mask import ranks
 from tag2mask.config import RunConfig
 from tag2mask.data import open_images
 from tag2mask.data.masks import open_masks
@@ -61,6 +62,7 @@ def run_everything(config: RunConfig, run: Path, refiner: Refiner, report: Repor
         print(markdown(pipeline.evaluate_stages(run, (), "", report)))
     report.say(f"{parts}/{parts} report")
     pipeline.prepare_report(run, report)
-    print(f"{time.monotonic() - start:.0f} s. Segmenter: {folder}. Report: {write_report(run)}")
+    page = ranks.once(lambda: write_report(run))
+    print(f"{time.monotonic() - start:.0f} s. Segmenter: {folder}. Report: {page}")
     print(f"Next: tag2mask predict {run} PHOTOS")
     return 0

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
 
+from tag2mask import ranks
 from tag2mask.data import TaggedImages
 from tag2mask.data.masks import Masks
 from tag2mask.progress import Step
@@ -75,7 +77,7 @@ class Truth:
 
 
 def score_method(maps: Iterable[ImageMaps], truth: Truth, labels: np.ndarray) -> MethodScores:
-    """Figures of one method under every protocol.
+    """Figures of one method under every protocol; of processes that share the images, the first has them.
 
     Args:
         maps: of all images.
@@ -85,13 +87,17 @@ def score_method(maps: Iterable[ImageMaps], truth: Truth, labels: np.ndarray) ->
     contexts = truth.masks.contexts
     count = 0 if contexts is None else len(contexts.names)
     histograms = ScoreHistograms(labels.shape[1], count, images=len(labels))
-    logits, peaks = np.full(labels.shape, np.nan), np.zeros(labels.shape)
+    logits, peaks = np.zeros(labels.shape), np.zeros(labels.shape)
     for image in maps:
         mask, context = truth[image.index]
         histograms.add(image.index, image.classes, image.maps, mask, context)
         peaks[image.index] = image.peaks
-        if image.logits is not None:
-            logits[image.index] = image.logits
+        logits[image.index] = np.nan if image.logits is None else image.logits
+    every = ranks.gathered(histograms)
+    peaks, logits = ranks.total(peaks), ranks.total(logits)
+    if not every:
+        return MethodScores(histograms, {}, {})
+    histograms = reduce(ScoreHistograms.merge, every)
     floor = absent_floor(peaks, labels)
     by_protocol = {
         protocol: scores(histograms, choose_level(histograms, protocol, floor=floor), contexts)

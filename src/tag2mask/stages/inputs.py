@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from tag2mask import ranks
 from tag2mask.config import DataConfig, ViewsConfig
 from tag2mask.data import TaggedImages
 from tag2mask.hosts.inputs import (
@@ -47,9 +48,8 @@ def open_inputs(
     source = str(data) if data.kind == "cooccur" else str(Path(data.root).resolve())
     key = cache_key(frozen, views, images, source + frozen_fingerprint(host))
     folder = run / "cache" / key
-    if not (folder / "manifest.json").is_file():
-        run.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(run).free
+    if ranks.once(lambda: not (folder / "manifest.json").is_file()):
+        free = ranks.once(lambda: room_for(run))
         if size > free:  # writing to mapped memory on a full disk kills the process
             report.warn(
                 f"frozen features would take {size / 1e9:.1f} GB and the disk of {run} has {free / 1e9:.1f} GB left: "
@@ -57,5 +57,14 @@ def open_inputs(
             )
             return PhotoInputs(host, images, views, device)
         with locked(folder.parent), report.task(f"frozen features of {len(images)} images") as step:
-            build_cache(host, images, views, device, folder, lambda done, total: step(done, total))
+            build_cache(
+                host, images, views, device, folder, lambda done, total: step(done, total),
+                part=(ranks.rank(), ranks.world()), wait=ranks.wait,
+            )  # fmt: skip
     return CachedInputs(host, images, views, device, folder)
+
+
+def room_for(run: Path) -> int:
+    """Bytes that are free where a run lies; its folder is made if need be."""
+    run.mkdir(parents=True, exist_ok=True)
+    return shutil.disk_usage(run).free

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tag2mask import ranks
 from tag2mask.config import MapsConfig
 from tag2mask.fpr import Prototypes
 from tag2mask.maps.advcam import advcam_maps
@@ -19,6 +20,8 @@ from tag2mask.maps.store import quantised, save_maps
 from tag2mask.progress import Step
 from tag2mask.stages.network import SeedSetup
 
+LOCALIZED_AT_ONCE = 32
+"""Images that go through the network together when nothing is stored."""
 Sizes = Sequence[tuple[int, int]] | Mapping[int, tuple[int, int]]
 """(height, width) of images by their number."""
 
@@ -42,12 +45,12 @@ class ImageMaps:
 def localize(
     setup: SeedSetup, config: MapsConfig, sizes: Sizes, step: Step, prototypes: Prototypes | None = None
 ) -> Iterator[ImageMaps]:
-    """Maps of all images by the host's present weights, at the images' own (height, width).
+    """Maps of all images by the host's present weights, at the images' own (height, width); a process does its share.
 
     ``prototypes``: for rectification without training.
     """
     setup.host.eval()
-    for batch in setup.inputs.plain_batches(32):
+    for batch in ranks.mine(setup.inputs.plain_batches(LOCALIZED_AT_ONCE)):
         yield from _localize_batch(setup, config, batch, sizes, prototypes)
         step(int(batch[-1]) + 1, len(setup.images))
 
@@ -79,7 +82,7 @@ def store_maps(
     By ``config.method``; ``prototypes``, for rectification without training, go with class activation maps alone.
     """
     setup.host.eval()
-    wanted = range(len(setup.images)) if indices is None else indices
+    wanted = list(ranks.mine(range(len(setup.images)) if indices is None else indices))
     missing = [i for i in wanted if not map_path(folder, setup.images.ids[i]).is_file()]
     step(len(wanted) - len(missing), len(wanted))
     for number, index in enumerate(missing, 1):
@@ -91,6 +94,7 @@ def store_maps(
             image = _attribute(setup, config, index, (height, width))
         save_maps(map_path(folder, setup.images.ids[index]), image.classes, image.maps, image.peaks)
         step(len(wanted) - len(missing) + number, len(wanted))
+    ranks.wait()
 
 
 def _attribute(setup: SeedSetup, config: MapsConfig, index: int, size: tuple[int, int]) -> ImageMaps:

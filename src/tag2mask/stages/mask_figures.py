@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tag2mask import ranks
 from tag2mask.config import RefineConfig, RunConfig
 from tag2mask.data.pseudo_masks import open_pseudo_masks
 from tag2mask.progress import Reporter
@@ -33,10 +35,10 @@ def score_seed(
         if not method_folder(run, setup.seed, method).is_dir():  # imported maps, which are of one seed
             continue
         counted[method] = {}
-        for refiner in refiners_of(run, setup.seed, method):
+        for refiner in ranks.once(partial(refiners_of, run, setup.seed, method)):
             folder = refine(config, setup, training, run, method, refiner, report).folder
             counted[method][refiner] = count_masks(setup, folder, truth)
-        for source in segmenter_sources(run, setup.seed, method):
+        for source in ranks.once(partial(segmenter_sources, run, setup.seed, method)):
             if not learnt_from_these_masks(run, training, method, source):
                 report.warn(
                     f"the segmenter of {method} has learnt from other masks than those of {source} as they are now; it "
@@ -59,8 +61,9 @@ def count_masks(setup: SeedSetup, folder: Path, truth: Truth) -> MaskCounts:
     """Pixel counts of a folder of masks."""
     masks = open_pseudo_masks(folder, setup.images.ids, len(setup.images.classes))
     counts = MaskCounts(len(setup.images.classes), len(setup.images))
-    for index in range(len(setup.images)):
+    for index in ranks.mine(range(len(setup.images))):
         counts.add(index, masks.mask(index), truth[index][0])
+    counts.table = ranks.total(counts.table)
     return counts
 
 

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
 
+from tag2mask import ranks
 from tag2mask.config import RefineConfig
 from tag2mask.data import TaggedImages
 from tag2mask.maps.store import load_maps
+from tag2mask.processes import over_images
 from tag2mask.progress import Step
 from tag2mask.score import LEVELS, ScoreHistograms, absent_floor, choose_level
 from tag2mask.stages.localize import map_path
 from tag2mask.stages.mask_work import MaskJob, write_job_masks
-from tag2mask.stages.processes import over_images
 
 
 def rule_level(images: TaggedImages, maps: Path, step: Step) -> int:
     """Threshold level 1..255 of protocol ``gtfree``, chosen on the stored maps of all images."""
     histograms = ScoreHistograms(len(images.classes), images=len(images))
     peaks = np.zeros(images.labels.shape)  # (N, C)
-    for index, name in enumerate(images.ids):
+    for index, name in ranks.mine(enumerate(images.ids)):
         stored = load_maps(map_path(maps, name))
         histograms.add(index, stored.classes.astype(np.int64), stored.maps, None)
         peaks[index] = stored.peaks
         step(index + 1, len(images))
-    return choose_level(histograms, "gtfree", floor=absent_floor(peaks, images.labels))
+    floor = absent_floor(ranks.total(peaks), images.labels)
+    every = ranks.gathered(histograms)
+    return ranks.once(lambda: choose_level(reduce(ScoreHistograms.merge, every), "gtfree", floor=floor))
 
 
 def mask_path(folder: Path, image_id: str) -> Path:
@@ -41,12 +45,13 @@ def write_masks(images: TaggedImages, maps: Path, folder: Path, level: int, step
     """
     jobs = [
         MaskJob(i, images.reader, map_path(maps, name), (level,), mask_path(folder, name))
-        for i, name in enumerate(images.ids)
+        for i, name in ranks.mine(enumerate(images.ids))
     ]
     for number, job in enumerate(jobs, 1):
         job.mask.unlink(missing_ok=True)
         write_job_masks(job)
         step(number, len(jobs))
+    ranks.wait()
 
 
 def write_refined_masks(
@@ -61,7 +66,7 @@ def write_refined_masks(
     levels = (level, share_of(level, config.foreground), share_of(level, config.background)) if certain else (level,)
 
     def jobs() -> Iterator[MaskJob]:
-        for index, name in enumerate(images.ids):
+        for index, name in own:
             sure = mask_path(certain, name) if certain else None
             if not (mask_path(folder, name).is_file() and (sure is None or sure.is_file())):
                 yield MaskJob(
@@ -69,10 +74,12 @@ def write_refined_masks(
                     config.crf_settings, config.crf_backend, config.crf_longest,
                 )  # fmt: skip
 
+    own = list(ranks.mine(enumerate(images.ids)))
     missing = list(jobs())
-    done = len(images) - len(missing)
-    step(done, len(images))
+    done = len(own) - len(missing)
+    step(done, len(own))
     over_images(write_job_masks, missing, len(missing), config.processes, step, done)
+    ranks.wait()
 
 
 def share_of(level: int, factor: float) -> int:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
+from tag2mask import ranks
 from tag2mask.config import DataConfig, MapsConfig, RunConfig
 from tag2mask.data import open_images
 from tag2mask.data.masks import Masks, open_masks
@@ -61,7 +63,7 @@ def train(config: RunConfig, run: Path, report: Reporter, resume: bool = False, 
     check_before_training(config)
     device = set_up_torch(config.threads, config.device)
     with locked(run):
-        write_settings(config, run, resume, later)
+        ranks.once(lambda: write_settings(config, run, resume, later))
         for seed in config.seeds:
             setup = set_up_seed(config, run, seed, device, report)
             tags = training_tags(config, setup, run, report)
@@ -136,7 +138,7 @@ def refine_run(
     chosen = chosen_methods(config, methods or default_methods(config, run))
     with locked(run):
         if config != stored:
-            write_text(run / "settings.yaml", settings_text(config))
+            ranks.once(lambda: write_text(run / "settings.yaml", settings_text(config)))
         done = []
         for seed in config.seeds:
             training = set_up_seed(config, run, seed, device, report)
@@ -156,14 +158,15 @@ def segment_run(
     chosen = chosen_methods(config, methods or default_methods(config, run))
     with locked(run):
         if config != stored:
-            write_text(run / "settings.yaml", settings_text(config))
+            ranks.once(lambda: write_text(run / "settings.yaml", settings_text(config)))
         folders = []
         try:
             for seed in config.seeds:
                 setup = set_up_seed(config, run, seed, device, report)
                 folders += [train_segmenter(config, setup, run, method, source, report) for method in chosen]
         except InputError:
-            write_text(run / "settings.yaml", settings_text(stored))  # what could not be begun is not the run's
+            if ranks.rank() == 0:
+                write_text(run / "settings.yaml", settings_text(stored))  # what could not be begun is not the run's
             raise
     return folders
 
@@ -209,7 +212,7 @@ def evaluate_stages(run: Path, methods: tuple[str, ...], split: str, report: Rep
             results[seed] = score_seed(config, setup, training, truth, run, chosen_methods(config, chosen), report)
     summary = summarise_stages(results, split or config.data.split, config.refine)
     if not methods:
-        write_json(run / (f"stages.{split}.json" if other else "stages.json"), summary)
+        ranks.once(lambda: write_json(run / (f"stages.{split}.json" if other else "stages.json"), summary))
     return summary
 
 
@@ -253,15 +256,18 @@ def evaluate_run(
             results[seed][parts_of(name)[0]] = score_maps(config, setup, run, name, truth, sizes, report)
     other = split and split != config.data.split
     seconds = time.monotonic() - start
-    summary, details = summarise(results, seconds, split or config.data.split, names, contexts)
-    if config.maps.method != "cam":
-        summary["attribution"] = config.maps.method
-    if methods:
+
+    def figures() -> dict[str, Any]:
+        summary, details = summarise(results, seconds, split or config.data.split, names, contexts)
+        if config.maps.method != "cam":
+            summary["attribution"] = config.maps.method
+        if not methods:
+            suffix = (f".{config.maps.method}" if config.maps.method != usual else "") + (f".{split}" if other else "")
+            write_json(run / f"summary{suffix}.json", summary)
+            write_json(run / f"details{suffix}.json", details)
         return summary
-    suffix = (f".{config.maps.method}" if config.maps.method != usual else "") + (f".{split}" if other else "")
-    write_json(run / f"summary{suffix}.json", summary)
-    write_json(run / f"details{suffix}.json", details)
-    return summary
+
+    return ranks.once(figures)
 
 
 def prepare_report(run: Path, report: Reporter) -> None:
@@ -279,12 +285,12 @@ def prepare_report(run: Path, report: Reporter) -> None:
         renew(facts_of(folder), map_settings(maps), [folder], report)
         with report.task(f"pictures of {method}") as step:
             store_maps(setup, maps, folder, step, chosen, prototypes)
-        for source in segmenter_sources(run, setup.seed, method):
+        for source in ranks.once(partial(segmenter_sources, run, setup.seed, method)):
             with report.task(f"masks by the segmenter of {method}") as step:
                 predict_split(setup, run, method, source, step, chosen)
     load_method(setup, "cam", run)
-    collect_evidence(config, setup, run, report)
-    write_json(run / "gallery.json", {"seed": setup.seed, "images": [int(i) for i in chosen]})
+    ranks.once(lambda: collect_evidence(config, setup, run, report))
+    ranks.once(lambda: write_json(run / "gallery.json", {"seed": setup.seed, "images": [int(i) for i in chosen]}))
 
 
 def gallery(labels: np.ndarray) -> list[int]:
@@ -335,7 +341,7 @@ def with_maps(
     kept = replace(config, maps=replace(config.maps, advcam=wanted.maps.advcam))
     if kept != config:
         with locked(run):
-            write_text(run / "settings.yaml", settings_text(kept))
+            ranks.once(lambda: write_text(run / "settings.yaml", settings_text(kept)))
     return wanted, names
 
 

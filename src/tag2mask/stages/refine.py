@@ -13,9 +13,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from tag2mask import ranks
 from tag2mask.config import RefineConfig, RunConfig
 from tag2mask.data.pseudo_masks import open_pseudo_masks
 from tag2mask.errors import InputError
+from tag2mask.processes import over_images
 from tag2mask.progress import Reporter
 from tag2mask.runs import mask_folder, method_folder, read_json, write_json
 from tag2mask.score import LEVELS, level_of
@@ -32,7 +34,6 @@ from tag2mask.stages.attribution import map_settings, maps_config, parts_of
 from tag2mask.stages.localize import map_path, store_maps
 from tag2mask.stages.masks import mask_path, rule_level, write_masks, write_refined_masks
 from tag2mask.stages.network import SeedSetup
-from tag2mask.stages.processes import over_images
 from tag2mask.stages.train import load_method
 
 Refiner = Literal["seed", "crf", "irn", "psa"]
@@ -63,9 +64,9 @@ def maps_of(config: RunConfig, setup: SeedSetup, run: Path, method: str, report:
     maps = maps_config(config.maps, method)
     if attribution != "cam":
         renew(facts_of(folder), map_settings(maps), [folder], report)
-    if any(not map_path(folder, name).is_file() for name in setup.images.ids):
+    if ranks.once(lambda: any(not map_path(folder, name).is_file() for name in setup.images.ids)):
         prototypes = load_method(setup, trained, run)
-        forget(run, setup, method)
+        ranks.once(lambda: forget(run, setup, method))
         with report.task(f"seed {setup.seed}: maps of {method}") as step:
             store_maps(setup, maps, folder, step, prototypes=prototypes)
     return folder
@@ -110,7 +111,7 @@ def seed_masks(config: RunConfig, setup: SeedSetup, run: Path, method: str, repo
     maps, folder = maps_of(config, setup, run, method, report), output(run, setup, method, "seed")
     renew(facts_of(folder), {"threshold": config.refine.threshold}, [folder], report)
     level = seed_level(config.refine, setup, maps, facts_of(folder), report)
-    if all(mask_path(folder, name).is_file() for name in setup.images.ids):
+    if ranks.once(lambda: all(mask_path(folder, name).is_file() for name in setup.images.ids)):
         return Refinement(setup.seed, method, "seed", folder, share(level))
     with report.task(f"seed {setup.seed}: masks of {method}") as step:
         write_masks(setup.images, maps, folder, level, step)
@@ -165,7 +166,7 @@ def walked_masks(
     with report.task(f"seed {setup.seed}: masks of {walker.upper()}") as step:
         if refine.final_crf:
             write_refined_masks(setup.images, walked, folder, level, refine, step)
-        elif any(not mask_path(folder, name).is_file() for name in setup.images.ids):
+        elif ranks.once(lambda: any(not mask_path(folder, name).is_file() for name in setup.images.ids)):
             write_masks(setup.images, walked, folder, level, step)
     return Refinement(setup.seed, method, walker, folder, share(level))
 
@@ -189,11 +190,11 @@ def seed_level(refine: RefineConfig, setup: SeedSetup, maps: Path, facts: Path, 
     """The threshold level of a folder of maps: the settings' own, or the rule's, which is kept in ``facts``."""
     if refine.threshold:
         return level_of(refine.threshold)
-    known = read_json(facts, "description of the masks") if facts.is_file() else {}
+    known = ranks.once(lambda: read_json(facts, "description of the masks") if facts.is_file() else {})
     if "level" not in known:
         with report.task(f"seed {setup.seed}: threshold") as step:
             known["level"] = rule_level(setup.images, maps, step)
-        write_json(facts, known)
+        ranks.once(lambda: write_json(facts, known))
     return int(known["level"])
 
 
@@ -227,14 +228,18 @@ def walk_settings(refine: RefineConfig, walker: Walker) -> dict[str, Any]:
 
 def renew(facts: Path, settings: dict[str, Any], folders: list[Path], report: Reporter) -> None:
     """Remove what was made with other settings, and say so; afterwards ``facts`` has these."""
-    known = read_json(facts, "description of the masks") if facts.is_file() else {}
-    if known.get("settings") == settings:
-        return
-    if known.get("settings") is not None:
-        report.say(f"{folders[0]}: the settings have changed, so it is made anew.")
-        for folder in folders:
-            remove(folder)
-    write_json(facts, {"settings": settings})
+
+    def make_room() -> None:
+        known = read_json(facts, "description of the masks") if facts.is_file() else {}
+        if known.get("settings") == settings:
+            return
+        if known.get("settings") is not None:
+            report.say(f"{folders[0]}: the settings have changed, so it is made anew.")
+            for folder in folders:
+                remove(folder)
+        write_json(facts, {"settings": settings})
+
+    ranks.once(make_room)
 
 
 def write_all_power_labels(
@@ -242,7 +247,8 @@ def write_all_power_labels(
 ) -> None:
     """PSA's own labels for every image; those that exist are left alone."""
     images = training.images
-    missing = [i for i, name in enumerate(images.ids) if not mask_path(folder, name).is_file()]
+    own = list(ranks.mine(enumerate(images.ids)))
+    missing = [i for i, name in own if not mask_path(folder, name).is_file()]
     jobs = [
         PowersJob(
             i, images.reader, map_path(maps, images.ids[i]), mask_path(folder, images.ids[i]), refine.psa,
@@ -251,7 +257,8 @@ def write_all_power_labels(
         for i in missing
     ]
     with report.task(f"seed {training.seed}: labels of PSA") as step:
-        over_images(write_power_labels, jobs, len(jobs), refine.processes, step, len(images) - len(jobs))
+        over_images(write_power_labels, jobs, len(jobs), refine.processes, step, len(own) - len(jobs))
+    ranks.wait()
 
 
 def share(level: int) -> float:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tag2mask import ranks
 from tag2mask.checkpoints import load_weights
 from tag2mask.config import HostConfig, RunConfig, SegmentConfig, ViewsConfig
 from tag2mask.data.pseudo_masks import open_pseudo_masks, write_mask
@@ -76,22 +77,7 @@ def train_segmenter(
     masks = refine(config, setup, setup, run, method, source, report)
     folder = segmenter_folder(run, setup.seed, method, source)
     facts = folder / "segmenter.json"
-    training, test = described(config.segment, read_json(facts_of(masks.folder), "description of the masks"))
-    known = read_json(facts, "description of the segmenter") if facts.is_file() else {}
-    finished = (folder / "weights.safetensors").is_file()
-    if known and known["training"] != training:
-        if finished:
-            raise InputError(
-                f"{folder} holds a segmenter that was trained with other settings or on other masks; delete that "
-                "folder to train anew, or go back to its settings."
-            )
-        report.say(f"{folder}: the settings have changed, so the unfinished training begins anew.")
-        remove(folder)
-        known = {}
-    if known.get("test") != test:  # what is predicted changes, what was learnt does not
-        remove(folder / "masks")
-        known = {**known, "training": training, "test": test}
-        write_json(facts, known)
+    finished, known = ranks.once(lambda: ready_to_train(config, masks.folder, folder, report))
     if finished:
         return folder
     torch.manual_seed(setup.seed)
@@ -118,7 +104,7 @@ def train_segmenter(
         epochs = math.ceil(config.segment.steps / steps_per_epoch(len(labelled), optimiser))
         optimiser = replace(optimiser, epochs=epochs)
     groups = [(group.learning_rate, group.weight_decay, group.parameters) for group in network.parameter_groups()]
-    write_json(facts, known)
+    ranks.once(lambda: write_json(facts, known))
 
     def loss(levels: list[Tensor], labels: Tensor) -> Total:
         return Total(segmentation_loss(network, levels, labels))
@@ -129,6 +115,30 @@ def train_segmenter(
             accumulate=config.segment.accumulate,
         )  # fmt: skip
     return folder
+
+
+def ready_to_train(
+    config: RunConfig, masks: Path, folder: Path, report: Reporter
+) -> tuple[bool, dict[str, Any]]:
+    """Whether a segmenter is finished, and what is written of it; what stands on other settings is removed."""
+    facts = folder / "segmenter.json"
+    training, test = described(config.segment, read_json(facts_of(masks), "description of the masks"))
+    known = read_json(facts, "description of the segmenter") if facts.is_file() else {}
+    finished = (folder / "weights.safetensors").is_file()
+    if known and known["training"] != training:
+        if finished:
+            raise InputError(
+                f"{folder} holds a segmenter that was trained with other settings or on other masks; delete that "
+                "folder to train anew, or go back to its settings."
+            )
+        report.say(f"{folder}: the settings have changed, so the unfinished training begins anew.")
+        remove(folder)
+        known = {}
+    if known.get("test") != test:  # what is predicted changes, what was learnt does not
+        remove(folder / "masks")
+        known = {**known, "training": training, "test": test}
+        write_json(facts, known)
+    return finished, known
 
 
 TEST_SETTINGS = ("test_scales", "flip", "crf", "tile", "overlap")
@@ -182,7 +192,7 @@ def predict_split(
     """Masks of a split by a segmenter, without tags, or of the images at ``indices``; those that exist are kept."""
     home = segmenter_folder(run, setup.seed, method, source)
     folder = mask_folder(run, setup.seed, method, f"segmenter:{source}", setup.data.split)
-    wanted = range(len(setup.images)) if indices is None else indices
+    wanted = list(ranks.mine(range(len(setup.images)) if indices is None else indices))
     missing = [i for i in wanted if not mask_path(folder, setup.images.ids[i]).is_file()]
     step(len(wanted) - len(missing), len(wanted))
     if missing:
@@ -191,5 +201,6 @@ def predict_split(
             mask = predict_labels(network, setup.images.image(index), network.config, setup.device)
             write_mask(mask_path(folder, setup.images.ids[index]), mask)
             step(len(wanted) - len(missing) + number, len(wanted))
+    ranks.wait()
     return folder
 

@@ -24,13 +24,13 @@ from tag2mask.data import open_images
 from tag2mask.data.masks import open_masks
 from tag2mask.engine import set_up_torch
 from tag2mask.errors import InputError
+from tag2mask.processes import start_worker
 from tag2mask.progress import Reporter
 from tag2mask.runs import method_folder, read_json, seed_folder, write_json
 from tag2mask.settings import SettingsParser, add_run_settings, flattened, run_config
 from tag2mask.stages import pipeline
 from tag2mask.stages.evaluate import REFERENCES
 from tag2mask.stages.network import data_of_seed, set_up_seed
-from tag2mask.stages.processes import start_worker
 from tag2mask.stages.table import cell
 
 BEFORE_THE_CAM = ("data.", "tags.", "host.", "views.", "classify.")

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from tag2mask import ranks
 from tag2mask.config import RunConfig, TagsConfig
 from tag2mask.errors import InputError
 from tag2mask.noise import out_of_fold_probabilities, suspicion
@@ -35,40 +36,45 @@ def training_tags(config: RunConfig, setup: SeedSetup, run: Path, report: Report
     To be called before the host learns anything: the features that find suspects must not have seen the tags.
     """
     path = seed_folder(run, setup.seed) / FILE
-    if not path.is_file():
-        blocked = blocked_pairs(config, setup.images)
-        given = with_errors(setup.images.labels, config.tags, setup.seed)
-        unknown = np.zeros_like(given)
-        if config.tags.suspects != "keep":
-            with report.task(f"seed {setup.seed}: suspected tags") as step:
-                probabilities = out_of_fold_probabilities(pooled_features(setup, step), given, seed=setup.seed)
-            unknown = suspicion(probabilities, given).flagged
-            if config.tags.suspects == "missing":
-                unknown &= ~given
-        suspected = int(unknown.sum())
-        unknown |= blocked
-        ids, names = setup.images.ids, setup.images.classes.names
-
-        def listed(pairs: Tags) -> list[tuple[str, str]]:
-            return [(ids[image], names[c]) for image, c in np.argwhere(pairs).tolist()]
-
-        changed = given ^ setup.images.labels
-        write_json(
-            path,
-            {
-                "of": fingerprint(setup),
-                "unknown, not tagged": listed(unknown & ~given), "unknown, tagged": listed(unknown & given),
-                "removed": listed(changed & ~given), "added": listed(changed & given),
-            },
-        )  # fmt: skip
-        if suspected:
-            pairs = "pair of photo and class looks" if suspected == 1 else "pairs of photo and class look"
-            report.say(f"seed {setup.seed}: {suspected} {pairs} mistagged and will not be learnt from: {path}.")
-        if blocked.any():
-            count = int(blocked.sum())
-            pairs = "pair of photo and class is" if count == 1 else "pairs of photo and class are"
-            report.say(f"seed {setup.seed}: {count} {pairs} blocked and will not be learnt from: {path}.")
+    if ranks.once(lambda: not path.is_file()):
+        ranks.once(lambda: write_training_tags(config, setup, run, path, report))
     return read_training_tags(run, setup)
+
+
+def write_training_tags(config: RunConfig, setup: SeedSetup, run: Path, path: Path, report: Reporter) -> None:
+    """What of the given tags training does not learn from, and what was changed on purpose, and why."""
+    blocked = blocked_pairs(config, setup.images)
+    given = with_errors(setup.images.labels, config.tags, setup.seed)
+    unknown = np.zeros_like(given)
+    if config.tags.suspects != "keep":
+        with report.task(f"seed {setup.seed}: suspected tags") as step:
+            probabilities = out_of_fold_probabilities(pooled_features(setup, step), given, seed=setup.seed)
+        unknown = suspicion(probabilities, given).flagged
+        if config.tags.suspects == "missing":
+            unknown &= ~given
+    suspected = int(unknown.sum())
+    unknown |= blocked
+    ids, names = setup.images.ids, setup.images.classes.names
+
+    def listed(pairs: Tags) -> list[tuple[str, str]]:
+        return [(ids[image], names[c]) for image, c in np.argwhere(pairs).tolist()]
+
+    changed = given ^ setup.images.labels
+    write_json(
+        path,
+        {
+            "of": fingerprint(setup),
+            "unknown, not tagged": listed(unknown & ~given), "unknown, tagged": listed(unknown & given),
+            "removed": listed(changed & ~given), "added": listed(changed & given),
+        },
+    )  # fmt: skip
+    if suspected:
+        pairs = "pair of photo and class looks" if suspected == 1 else "pairs of photo and class look"
+        report.say(f"seed {setup.seed}: {suspected} {pairs} mistagged and will not be learnt from: {path}.")
+    if blocked.any():
+        count = int(blocked.sum())
+        pairs = "pair of photo and class is" if count == 1 else "pairs of photo and class are"
+        report.say(f"seed {setup.seed}: {count} {pairs} blocked and will not be learnt from: {path}.")
 
 
 def read_training_tags(run: Path, setup: SeedSetup) -> TrainingTags:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from tag2mask import ranks
 from tag2mask.checkpoints import load_prototypes, load_weights, save_prototypes, save_weights
 from tag2mask.config import FPRConfig, RunConfig
 from tag2mask.data import open_images
@@ -94,14 +95,14 @@ def save_without_training(
     setup: SeedSetup, tags: TrainingTags, settings: FPRConfig, folder: Path, report: Reporter
 ) -> None:
     """One prototype pass over the class activation map; its weights and these prototypes are the method."""
-    folder.mkdir(parents=True, exist_ok=True)
+    ranks.once(lambda: folder.mkdir(parents=True, exist_ok=True))
     targets = torch.tensor(tags, dtype=torch.float32, device=setup.device)
     with report.task(f"seed {setup.seed}: prototypes") as step:
         prototypes = collect(setup.host, setup.inputs, targets, settings, setup.superclasses, setup.seed + 1000)
         step(1, 1)
     warn_of_bare(setup, "training_free", prototypes.without_negatives(), report)
-    save_prototypes(folder / "prototypes.safetensors", prototypes)
-    save_weights(folder / "weights.safetensors", setup.host)
+    ranks.once(lambda: save_prototypes(folder / "prototypes.safetensors", prototypes))
+    ranks.once(lambda: save_weights(folder / "weights.safetensors", setup.host))
 
 
 def warn_of_bare(setup: SeedSetup, method: str, bare: list[int], report: Reporter) -> None:
@@ -123,6 +124,10 @@ def load_method(setup: SeedSetup, method: str, run: Path) -> Prototypes | None:
 
 def finished(folder: Path, resume: bool) -> bool:
     """Whether there are final weights to go on from; without --resume that is an error, so nothing is lost."""
+    return ranks.once(lambda: _finished(folder, resume))
+
+
+def _finished(folder: Path, resume: bool) -> bool:
     done = (folder / "weights.safetensors").is_file()
     if not resume and (done or (folder / "state.safetensors").is_file()):
         raise InputError(

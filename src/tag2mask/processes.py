@@ -61,10 +61,12 @@ def over_images(
 
 
 def available_cores() -> int:
-    """The cores that this process may use, where the system tells; else all of the machine."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """The cores that this process may use, where the system tells, else all of the machine; at least 1.
+
+    Processes that work on one run and share a machine share its cores.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def start_worker() -> None:

@@ -16,8 +16,8 @@ from tag2mask.config import CRF_PRESETS, DataConfig
 from tag2mask.data import open_images
 from tag2mask.errors import InputError
 from tag2mask.maps.store import save_maps
+from tag2mask.processes import JOBS_FOR_A_PROCESS, over_images
 from tag2mask.stages.mask_work import MaskJob, write_job_masks
-from tag2mask.stages.processes import JOBS_FOR_A_PROCESS, over_images
 from tests.stages.photos import contents, write_photos
 
 JOBS = 2 * JOBS_FOR_A_PROCESS
@@ -85,7 +85,7 @@ def test_few_jobs_stay_in_this_process(tmp_path: Path) -> None:
 
 
 def test_what_a_worker_imports_is_light() -> None:
-    script = "import sys, tag2mask.stages.mask_work, tag2mask.stages.processes; sys.exit('torch' in sys.modules)"
+    script = "import sys, tag2mask.stages.mask_work, tag2mask.processes; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], timeout=100, check=False).returncode == 0
 
 
@@ -97,7 +97,7 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
         "import multiprocessing, os, signal, sys, time\n"
         "from concurrent.futures import ProcessPoolExecutor\n"
         "from pathlib import Path\n"
-        "from tag2mask.stages.processes import start_worker\n\n"
+        "from tag2mask.processes import start_worker\n\n"
         "def lasting(path):\n"
         "    Path(path).write_text(str(os.getpid()))\n"
         "    time.sleep(120)\n\n"

@@ -1,0 +1,108 @@
+"""The number of processes changes no result: one, two and four of them, over gloo, on real pictures."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tag2mask.launch import run_members
+from tests.ranks.member import QUIET, settings
+
+MEMBER = Path(__file__).with_name("member.py")
+HOSTS = ("cam", "seam", "mctformer")
+
+
+@pytest.fixture(scope="module")
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """The folder of what 1, 2 and 4 processes have made: ``steps`` and ``run``."""
+    root = tmp_path_factory.mktemp("worlds")
+    from tag2mask.stages import pipeline
+
+    pipeline.train(settings(), root / "trained", QUIET)
+    found = {}
+    for count in (1, 2, 4):
+        home = root / str(count)
+        shutil.copytree(root / "trained", home / "run")
+        command = [sys.executable, str(MEMBER), str(home / "steps"), str(home / "run")]
+        if count == 1:
+            subprocess.run(command, check=True, timeout=300)
+        else:
+            assert run_members(command, count) == 0
+        found[count] = home
+    return found
+
+
+def metrics(folder: Path) -> dict[str, float]:
+    (line,) = (folder / "metrics.jsonl").read_text().splitlines()
+    return json.loads(line)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("host", HOSTS)
+def test_a_step_has_the_same_losses_and_ends_with_the_same_weights(worlds: dict[int, Path], host: str, count: int) -> None:
+    for method in ("cam", "fpr"):
+        alone, together = (worlds[n] / "steps" / host / "seed0" / method for n in (1, count))
+        expected, found = metrics(alone), metrics(together)
+        assert found == pytest.approx(expected, rel=1e-6, abs=1e-6), method
+        if method == "fpr":
+            assert expected["pixel"] > 0 and expected["region"] > 0 and 0 < expected["suppressed_share"] < 1
+        one, other = (load_file(folder / "weights.safetensors") for folder in (alone, together))
+        for name, tensor in one.items():
+            torch.testing.assert_close(other[name], tensor, atol=1e-6, rtol=1e-5, msg=f"{method} {name}")
+
+
+@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("host", HOSTS)
+def test_prototypes_do_not_depend_on_who_has_seen_which_photo(worlds: dict[int, Path], host: str, count: int) -> None:
+    one, other = (load_file(worlds[n] / "steps" / host / "seed0/fpr/prototypes.safetensors") for n in (1, count))
+    assert one["negative_valid"].any() and one["positive_valid"].any()
+    for name in ("negative_source", "trimmed_source", "negative_valid", "trimmed_valid", "positive_valid"):
+        assert torch.equal(one[name], other[name]), name
+    for name in ("positive", "positive_weight", "negative", "trimmed"):
+        torch.testing.assert_close(other[name], one[name], atol=1e-6, rtol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_batch_norm_is_over_all_shares(worlds: dict[int, Path], count: int) -> None:
+    one, other = (load_file(worlds[n] / "steps" / "batch_norm.safetensors") for n in (1, count))
+    assert set(one) == set(other) and "running.0.running_var" in one
+    for name, tensor in one.items():
+        torch.testing.assert_close(other[name], tensor, atol=1e-6, rtol=1e-5, msg=name)
+
+
+def hashes(run: Path, pattern: str) -> dict[str, str]:
+    return {str(p.relative_to(run)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(run.glob(pattern)) if p.is_file()}
+
+
+@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("pattern", ["seed0/fpr/maps/**/*", "seed0/fpr/masks/**/*", "seed0/fpr/crf/**/*", "seed0/tags.json", "gallery.json", "details.json"])
+def test_maps_and_masks_are_the_same_files(worlds: dict[int, Path], count: int, pattern: str) -> None:
+    expected = hashes(worlds[1] / "run", pattern)
+    assert expected and hashes(worlds[count] / "run", pattern) == expected
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_figures_are_the_same(worlds: dict[int, Path], count: int) -> None:
+    one, other = (json.loads((worlds[n] / "run" / "summary.json").read_text()) for n in (1, count))
+    assert {**one, "seconds": 0} == {**other, "seconds": 0}
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_refiner_and_segmenter_learn_the_same(worlds: dict[int, Path], count: int) -> None:
+    for folder in ("irn", "segmenter/crf"):
+        alone, together = (worlds[n] / "run/seed0/fpr" / folder for n in (1, count))
+        lines = [[json.loads(line)["total"] for line in (home / "metrics.jsonl").read_text().splitlines()] for home in (alone, together)]
+        assert lines[1] == pytest.approx(lines[0], rel=1e-5), folder
+        one, other = (load_file(home / "weights.safetensors") for home in (alone, together))
+        for name, tensor in one.items():
+            torch.testing.assert_close(other[name], tensor, atol=2e-5, rtol=1e-4, msg=f"{folder} {name}")
+    names = [sorted(p.name for p in (worlds[n] / "run/seed0/fpr/irn/masks/train").iterdir()) for n in (1, count)]
+    assert len(names[0]) == 23 and names[0] == names[1]
