@@ -10,7 +10,7 @@ from contextlib import redirect_stdout
 from tag2mask import __version__
 from tag2mask.commands import COMMANDS, SHARED_COMMANDS, maps, masks, study  # noqa: F401, each fills COMMANDS
 from tag2mask.errors import InputError
-from tag2mask.launch import devices_asked, is_member, supervise
+from tag2mask.launch import devices_asked, is_member, is_new, supervise
 
 # isort: split
 from tag2mask.commands import explore, reproduce  # noqa: F401, the last of the overview
@@ -36,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return shared(run, given)
         return run(given[1:])
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if is_new(str(error)):
+            print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""
@@ -53,15 +54,10 @@ def shared(run: Callable[[list[str]], int], given: list[str]) -> int:
     if not is_member(os.environ):
         return run(given[1:]) if count == 1 else supervise(given, count)
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else it warns in every step that all parameters are used
-    from tag2mask.ranks import ToldElsewhere, joined, rank
+    from tag2mask.ranks import joined, rank
 
-    try:
-        with joined(), redirect_stdout(None if rank() else sys.stdout):
-            return run(given[1:])
-    except ToldElsewhere as error:
-        if error.__cause__ is None:
-            return 2  # the first process says it
-        raise
+    with joined(), redirect_stdout(None if rank() else sys.stdout):
+        return run(given[1:])
 
 
 def usage() -> str:

@@ -6,14 +6,17 @@ on many machines.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 from tag2mask.errors import InputError
@@ -21,6 +24,8 @@ from tag2mask.errors import InputError
 SECONDS_TO_END = 20.0
 """The others have heard of a process that ended, and may say so and end by themselves; then they are stopped."""
 POLL_SECONDS = 0.1
+TOLD = "TAG2MASK_TOLD"
+"""Names the folder of what has been said to the processes."""
 
 
 def is_member(environment: Mapping[str, str]) -> bool:
@@ -55,8 +60,14 @@ def supervise(arguments: Sequence[str], count: int) -> int:
 
 def run_members(command: Sequence[str], count: int) -> int:
     """Run a command as ``count`` processes; the exit code as of ``supervise``."""
+    with tempfile.TemporaryDirectory() as told:
+        return run_told_once(command, count, told)
+
+
+def run_told_once(command: Sequence[str], count: int, told: str) -> int:
+    """``told``: a folder in which they note what has been said, as most mistakes are everyone's."""
     environment = {
-        **os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(count),
+        **os.environ, TOLD: told, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(count),
         "LOCAL_WORLD_SIZE": str(count), "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": f"tag2mask-{os.getpid()}",
     }  # fmt: skip
     members = [
@@ -65,6 +76,17 @@ def run_members(command: Sequence[str], count: int) -> int:
     ]
     with ended_with_this_process(members):
         return wait_for(members)
+
+
+def is_new(message: str) -> bool:
+    """Whether none of the processes that this module has started has said this before; else it is said."""
+    if TOLD not in os.environ:
+        return True
+    try:
+        (Path(os.environ[TOLD]) / hashlib.sha256(message.encode()).hexdigest()).touch(exist_ok=False)
+    except OSError:
+        return False
+    return True
 
 
 def wait_for(members: Sequence[subprocess.Popen[bytes]]) -> int:

@@ -8,6 +8,7 @@ Only sums, counts, pools of a fixed size and small values cross processes, so th
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -28,10 +29,6 @@ from tag2mask.shares import is_shared, shared
 Value = TypeVar("Value")
 LONGEST_WAIT = timedelta(hours=6)
 """A process that has ended is noticed at once; this is for one that neither works nor ends."""
-
-
-class ToldElsewhere(InputError):
-    """A mistake that another process has met, and told."""
 
 
 class _State:
@@ -73,6 +70,7 @@ def joined() -> Iterator[None]:
     from lightning_fabric import Fabric
     from lightning_fabric.strategies import DDPStrategy
 
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it says who it is, in every process
     count = int(os.environ.get("WORLD_SIZE") or os.environ["SLURM_NTASKS"])
     own = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("SLURM_NTASKS_PER_NODE") or count)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
@@ -89,7 +87,7 @@ def joined() -> Iterator[None]:
         dist.barrier(_State.group)
     except RuntimeError as error:
         if any(sign in str(error) for sign in ("gloo", "NCCL", "Connection", "peer", "Broken pipe", "store")):
-            raise ToldElsewhere(
+            raise InputError(
                 f"another of the {count} processes has ended; its own message says why. What was finished is kept: run "
                 "the same command again, `train` with --resume."
             ) from error
@@ -130,7 +128,7 @@ def once(make: Callable[[], Value]) -> Value:
     if failure is not None:
         raise failure
     if found[1] is not None:
-        raise ToldElsewhere(found[1])
+        raise InputError(found[1])
     return found[0]
 
 

@@ -1,0 +1,90 @@
+"""A process that ends takes the others with it, says so, and loses nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tag2mask.errors import InputError
+from tag2mask.launch import devices_asked, is_member
+from tests.conftest import RunCommand
+
+SECONDS = 60.0
+
+
+def children(pid: int) -> list[int]:
+    """Numbers of a process's children, in the order in which they were started."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def weights(run: Path) -> dict[str, str]:
+    return {str(p.relative_to(run)): hashlib.sha256(p.read_bytes()).hexdigest() for p in run.glob("seed0/*/weights.safetensors")}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, tiny: list[str], scenes: list[str]) -> dict[str, str]:
+    """Weights of two processes that nobody has disturbed."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    command = [sys.executable, "-m", "tag2mask.cli", "train", "--out", str(run), *options(tiny, scenes)]
+    subprocess.run(command, check=True, timeout=300)
+    return weights(run)
+
+
+def options(tiny: list[str], scenes: list[str]) -> list[str]:
+    return [*tiny, *scenes, "--methods", "fpr", "--devices", "2", "--rectify.epochs", "40"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="the system does not tell a process's children")
+@pytest.mark.parametrize("victim", [pytest.param(0, marks=pytest.mark.slow), 1])
+def test_a_killed_process_ends_the_run_which_can_go_on(
+    run_command: RunCommand, environment: dict[str, str], tmp_path: Path, tiny: list[str], scenes: list[str],
+    whole: dict[str, str], victim: int,
+) -> None:  # fmt: skip
+    run = tmp_path / "cut"
+    command = [sys.executable, "-m", "tag2mask.cli", "train", "--out", str(run), *options(tiny, scenes)]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    metrics, deadline = run / "seed0" / "fpr" / "metrics.jsonl", time.monotonic() + 2 * SECONDS
+    while not (metrics.is_file() and metrics.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    members = children(process.pid)
+    assert len(members) == 2, "one process for each --devices"
+    os.kill(members[victim], signal.SIGKILL)
+    _, told = process.communicate(timeout=SECONDS)
+    assert process.returncode == 1
+    assert f"process {victim} of 2 was ended by SIGKILL" in told and "--resume" in told and "Traceback" not in told, told
+    assert not any(Path(f"/proc/{member}").exists() for member in members), "nobody is left waiting"
+    cam = "seed0/cam/weights.safetensors"
+    assert weights(run) == {cam: whole[cam]}, "what was finished is kept"
+    resumed = run_command("train", "--out", run, *options(tiny, scenes), "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert weights(run) == whole, "bit for bit"
+
+
+def test_mistakes_of_all_are_told_once(run_command: RunCommand, tmp_path: Path, tiny: list[str], scenes: list[str]) -> None:
+    found = run_command("train", "--out", tmp_path / "run", *tiny, *scenes, "--devices", "2", "--data.kind", "folder", "--data.root", tmp_path / "none")
+    assert found.returncode == 2 and found.stderr.count("error:") == 1 and "none" in found.stderr, found.stderr
+    found = run_command("train", "--out", tmp_path / "run", *tiny, *scenes, "--devices", "3", "--classify.batch_size", "2")
+    assert found.returncode == 2 and "cannot be shared by 3 processes" in found.stderr, found.stderr
+    assert "Traceback" not in found.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--devices", "0"], ["--devices", "two"], ["--devices"], ["--devices=-1"]])
+def test_a_number_of_processes_that_is_none(arguments: list[str]) -> None:
+    with pytest.raises(InputError, match="--devices"):
+        devices_asked(["train", *arguments])
+
+
+def test_who_has_started_this_process() -> None:
+    assert devices_asked(["train", "--out", "x"]) == 1 and devices_asked(["train", "--devices=4"]) == 4
+    assert not is_member({}) and not is_member({"WORLD_SIZE": "4"}), "a variable alone is no launcher"
+    assert is_member({"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "4"})
+    assert not is_member({"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "1"})
+    slurm = {"SLURM_PROCID": "0", "SLURM_NTASKS": "16", "SLURM_JOB_NAME": "train"}
+    assert is_member(slurm) and not is_member({**slurm, "SLURM_JOB_NAME": "interactive"})
