@@ -25,6 +25,7 @@ MODULES = {
     "advcam": "benchmarks.advcam",
     "mctformer": "benchmarks.mctformer",
     "explore": "benchmarks.explore",
+    "ranks": "benchmarks.ranks",
 }
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
@@ -222,7 +223,9 @@ class Learning:
         if world() > 1:
             for inner in module.modules():
                 inner.__class__ = WHOLE.get(type(inner), type(inner))  # the same weights under the same names
-            self._wrapped = _State.fabric.setup_module(_Learner(module), move_to_device=False)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # broadcast_buffers has a new name in new versions alone
+                self._wrapped = _State.fabric.setup_module(_Learner(module), move_to_device=False)
 
     def losses(self, losses: Callable[[np.ndarray], Any], batch: np.ndarray) -> Any:
         """A named tuple of scalars for this process's share of a batch; means in them are over the whole batch."""

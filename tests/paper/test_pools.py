@@ -166,3 +166,31 @@ def test_the_sample_is_spread_evenly(stride: int, start: int) -> None:
         for other in range(one):
             both = int((chosen[:, one] & chosen[:, other]).sum())
             assert abs(both - 100) < 5 * 81**0.5, "two classes keep the same images"
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data(), st.integers(1, 40), st.integers(1, 6), st.integers(1, 5))
+def test_pools_of_shares_merge_to_the_pool_of_all(data: st.DataObject, count: int, capacity: int, shares: int) -> None:
+    scores = data.draw(st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=count, max_size=count))
+    owner = data.draw(st.lists(st.integers(0, shares - 1), min_size=count, max_size=count))
+    entries: list[Entry] = list(zip(scores, range(count), strict=True))
+    pools = [TopRows(3, capacity, 2) for _ in range(shares)]
+    for number, pool in enumerate(pools):
+        fill(pool, [entry for entry, own in zip(entries, owner, strict=True) if own == number], batch_size=4)
+    while len(pools) > 1:  # pairs in any order, as a tree or as a chain
+        other = pools.pop(data.draw(st.integers(0, len(pools) - 1)))
+        pools[data.draw(st.integers(0, len(pools) - 1))].merge(other)
+    assert_ranked(pools[0], sorted(entries, key=lambda entry: (-entry[0], entry[1]))[:capacity])
+
+
+def test_both_pools_merge_and_an_empty_one_changes_nothing() -> None:
+    whole, first, second = (PrototypePools(3, 4, positives=8, negatives=5) for _ in range(3))
+    filled(whole, 30)
+    filled(first, 12)
+    filled(second, 18, first=12)
+    first.merge(PrototypePools(3, 4, positives=8, negatives=5))
+    first.merge(second)
+    for one, other in ((first.positive, whole.positive), (first.negative, whole.negative)):
+        for c in range(3):
+            for found, expected in zip(one.ranked(c)[1:], other.ranked(c)[1:], strict=True):
+                assert torch.equal(found, expected)
