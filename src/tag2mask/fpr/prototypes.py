@@ -123,7 +123,7 @@ def build_prototypes(
 def cluster(regions: Tensor, count: int, seed: int, restarts: int, exact: int) -> tuple[Tensor, Tensor]:
     """k-means centroids (k, D) and cluster shares (k,) of regions (R, D); k = min(count, distinct regions).
 
-    Mini-batches (D. Sculley, "Web-scale k-means clustering", 2010) if R > ``exact``; the order of the rows then matters.
+    Mini-batches (D. Sculley, "Web-scale k-means clustering", 2010) if R > ``exact``: the order of rows then matters.
     """
     points = regions.cpu().double().numpy()
     k = min(count, len(np.unique(points, axis=0)))
