@@ -45,6 +45,14 @@ class TaggedImages:
         """The picture, RGB and upright. Raises ``InputError`` when its file cannot be decoded."""
         return self.reader(index)
 
+    def size_hw(self, index: int) -> tuple[int, int]:
+        """(height, width) of the upright picture; of a file of its own or in another one by its header alone."""
+        return _size_hw(self.reader, index)
+
+    def alone(self, index: int) -> Callable[[int], Image.Image]:
+        """The reader of one image, as number 0: for a worker process, which need not be sent the places of all."""
+        return _alone(self.reader, index)
+
     def label_names(self, index: int) -> tuple[str, ...]:
         """Names of the tags of an image, in the order of the classes."""
         return tuple(
@@ -82,11 +90,44 @@ class Packed(Protocol):
         """The bytes of the picture's own file."""
         ...
 
+    def alone(self, record: int) -> tuple[Packed, int]:
+        """The same picture among no others, and its number there."""
+        ...
+
 
 def read_packed(packed: Packed, records: np.ndarray, index: int) -> Image.Image:
     """The picture with the number ``records[index]``; with ``functools.partial`` the reader of packed pictures."""
     record = int(records[index])
     return decode_image(packed.name(record), packed.content(record))
+
+
+def _size_hw(reader: Callable[[int], Image.Image], index: int) -> tuple[int, int]:
+    if isinstance(reader, partial) and reader.func is _read_chosen:
+        return _size_hw(reader.args[0], reader.args[1][index])
+    if isinstance(reader, partial) and reader.func is read_path:
+        return _header_size(reader.args[0][index], None)
+    if isinstance(reader, partial) and reader.func is read_packed:
+        packed, record = reader.args[0], int(reader.args[1][index])
+        return _header_size(packed.name(record), packed.content(record))
+    width, height = reader(index).size
+    return height, width
+
+
+def _header_size(path: Path, content: bytes | None) -> tuple[int, int]:
+    with opened(path, content) as image:
+        width, height = image.size
+        return (width, height) if _orientation(image) >= 5 else (height, width)  # 5 to 8 lie on their side
+
+
+def _alone(reader: Callable[[int], Image.Image], index: int) -> Callable[[int], Image.Image]:
+    if isinstance(reader, partial) and reader.func is _read_chosen:
+        return _alone(reader.args[0], reader.args[1][index])
+    if isinstance(reader, partial) and reader.func is read_path:
+        return partial(read_path, (reader.args[0][index],))
+    if isinstance(reader, partial) and reader.func is read_packed:
+        packed, record = reader.args[0].alone(int(reader.args[1][index]))
+        return partial(read_packed, packed, np.array([record]))
+    return partial(_read_chosen, reader, (index,))
 
 
 def image_paths(images: TaggedImages) -> tuple[Path, ...] | None:
@@ -162,12 +203,17 @@ def opened(path: Path, content: bytes | None = None) -> Iterator[Image.Image]:
 
 
 def _upright(image: Image.Image) -> Image.Image:
+    return image if _orientation(image) == 1 else ImageOps.exif_transpose(image)
+
+
+def _orientation(image: Image.Image) -> int:
+    """1 to 8, where 1 is upright."""
     try:
-        orientation = image.getexif().get(0x0112, 1)  # the EXIF tag Orientation; 1 is upright
+        orientation = image.getexif().get(0x0112, 1)  # the EXIF tag Orientation
     except (SyntaxError, ValueError, TypeError, LookupError, OSError, struct.error):
         # damaged EXIF beside sound pixels: viewers show such a picture unrotated
-        return image
-    return image if orientation == 1 else ImageOps.exif_transpose(image)
+        return 1
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
 
 
 def _to_rgb(image: Image.Image, where: str | Path) -> Image.Image:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from tag2mask.config import HostConfig, ViewsConfig
 from tag2mask.data.images import TaggedImages
 from tag2mask.data.views import mirrored_draws, random_crop, rescaled, square, to_tensor, zoomed
+from tag2mask.hosts.row_file import RowReader, RowWriter
 
 Progress = Callable[[int, int], None]
 """Called with (done, total)."""
@@ -94,7 +95,7 @@ class PhotoInputs:
 
 
 class CachedInputs(PhotoInputs):
-    """The frozen half's output for every photo and its mirror image, float16, in files that are mapped into memory.
+    """The frozen half's output for every photo and its mirror image, float16, in files; what is needed is read.
 
     An epoch then costs the trained half alone. Only for ``square`` views; zoom acts on the cached levels.
     """
@@ -104,22 +105,20 @@ class CachedInputs(PhotoInputs):
     ) -> None:
         super().__init__(host, images, views, device)
         manifest = json.loads((folder / "manifest.json").read_text())
-        self.arrays = [
-            np.load(folder / name, mmap_mode="r") for name in manifest["arrays"]
-        ]  # (N, 2, D, H, W) each
+        self.levels = [RowReader(folder / name) for name in manifest["arrays"]]
 
     def training(self, indices: np.ndarray, seed: int, epoch: int) -> list[Tensor]:
         mirrored = mirrored_draws(seed, epoch, indices).astype(int)
-        levels = [self._tensor(array[indices, mirrored]) for array in self.arrays]  # (N, D, H, W) each
-        return zoomed(levels, self.views.zoom, seed, epoch, indices)
+        return zoomed(self._read(indices, mirrored), self.views.zoom, seed, epoch, indices)
 
     def plain(self, indices: np.ndarray, mirrored: bool = False, scale: float = 1.0) -> list[Tensor]:
         if scale != 1.0:
             return super().plain(indices, mirrored, scale)
-        return [self._tensor(array[indices, int(mirrored)]) for array in self.arrays]
+        return self._read(indices, np.full(len(indices), int(mirrored)))
 
-    def _tensor(self, rows: np.ndarray) -> Tensor:
-        return torch.from_numpy(rows).to(self.device).float()
+    def _read(self, indices: np.ndarray, mirrored: np.ndarray) -> list[Tensor]:
+        """Levels (N, D, H, W) of photos, of their mirror images where ``mirrored`` is 1."""
+        return [torch.from_numpy(level.rows(indices, mirrored)).to(self.device).float() for level in self.levels]
 
 
 def cache_key(frozen: dict[str, Any], views: ViewsConfig, images: TaggedImages, version: str) -> str:
@@ -178,21 +177,19 @@ def build_cache(
     partial.mkdir(parents=True)
     reader, host_mode = PhotoInputs(host, images, views, device), host.training
     host.eval()
-    arrays: list[np.memmap] = []
+    files: list[RowWriter] = []
     for batch in reader.plain_batches(batch_size):
         pixels = reader.pixels(batch, 1.0)
         both = [host.frozen_part(x) for x in (pixels, pixels.flip(3))]
         for number, (plain, mirrored) in enumerate(zip(*both, strict=True)):
-            if len(arrays) == number:
-                shape = (len(images), 2, *plain.shape[1:])
-                path = partial / f"level{number}.npy"
-                arrays.append(np.lib.format.open_memmap(path, "w+", np.float16, shape))
-            arrays[number][batch, 0] = plain.half().cpu().numpy()
-            arrays[number][batch, 1] = mirrored.half().cpu().numpy()
+            if len(files) == number:
+                files.append(RowWriter(partial / f"level{number}.npy", (len(images), 2, *plain.shape[1:])))
+            pairs = torch.stack([plain, mirrored], dim=1)  # (n, 2, D, H, W), a photo and its mirror image
+            files[number].append(pairs.half().cpu().numpy())
         progress(int(batch[-1]) + 1, len(images))
-    for array in arrays:
-        array.flush()
-    names = [f"level{number}.npy" for number in range(len(arrays))]
+    for file in files:
+        file.close()
+    names = [f"level{number}.npy" for number in range(len(files))]
     (partial / "manifest.json").write_text(json.dumps({"arrays": names, "images": len(images)}))
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(partial, folder)

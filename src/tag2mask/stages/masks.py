@@ -11,7 +11,7 @@ from tag2mask.config import RefineConfig
 from tag2mask.data import TaggedImages
 from tag2mask.maps.store import load_maps
 from tag2mask.progress import Step
-from tag2mask.score import LEVELS, ScoreHistograms, absent_floor, choose_level
+from tag2mask.score import LEVELS, ScoreHistograms, absent_floor, choose_level, peak_stride
 from tag2mask.stages.localize import map_path
 from tag2mask.stages.mask_work import MaskJob, write_job_masks
 from tag2mask.stages.processes import over_images
@@ -20,13 +20,16 @@ from tag2mask.stages.processes import over_images
 def rule_level(images: TaggedImages, maps: Path, step: Step) -> int:
     """Threshold level 1..255 of protocol ``gtfree``, chosen on the stored maps of all images."""
     histograms = ScoreHistograms(len(images.classes), images=len(images))
-    peaks = np.zeros(images.labels.shape)  # (N, C)
+    stride = peak_stride(*images.labels.shape)
+    tags = images.labels[::stride]
+    peaks = np.zeros(tags.shape, np.float32)
     for index, name in enumerate(images.ids):
         stored = load_maps(map_path(maps, name))
         histograms.add(index, stored.classes.astype(np.int64), stored.maps, None)
-        peaks[index] = stored.peaks
+        if index % stride == 0:
+            peaks[index // stride] = stored.peaks
         step(index + 1, len(images))
-    return choose_level(histograms, "gtfree", floor=absent_floor(peaks, images.labels))
+    return choose_level(histograms, "gtfree", floor=absent_floor(peaks, tags))
 
 
 def mask_path(folder: Path, image_id: str) -> Path:
@@ -39,14 +42,11 @@ def write_masks(images: TaggedImages, maps: Path, folder: Path, level: int, step
 
     Masks that exist are written again, as the threshold belongs to the whole set.
     """
-    jobs = [
-        MaskJob(i, images.reader, map_path(maps, name), (level,), mask_path(folder, name))
-        for i, name in enumerate(images.ids)
-    ]
-    for number, job in enumerate(jobs, 1):
+    for index, name in enumerate(images.ids):
+        job = MaskJob(index, images.reader, map_path(maps, name), (level,), mask_path(folder, name))
         job.mask.unlink(missing_ok=True)
         write_job_masks(job)
-        step(number, len(jobs))
+        step(index + 1, len(images))
 
 
 def write_refined_masks(
@@ -65,14 +65,14 @@ def write_refined_masks(
             sure = mask_path(certain, name) if certain else None
             if not (mask_path(folder, name).is_file() and (sure is None or sure.is_file())):
                 yield MaskJob(
-                    index, images.reader, map_path(maps, name), levels, mask_path(folder, name), sure,
+                    0, images.alone(index), map_path(maps, name), levels, mask_path(folder, name), sure,
                     config.crf_settings, config.crf_backend, config.crf_longest,
                 )  # fmt: skip
 
-    missing = list(jobs())
-    done = len(images) - len(missing)
+    missing = sum(1 for _ in jobs())
+    done = len(images) - missing
     step(done, len(images))
-    over_images(write_job_masks, missing, len(missing), config.processes, step, done)
+    over_images(write_job_masks, jobs(), missing, config.processes, step, done)
 
 
 def share_of(level: int, factor: float) -> int:

@@ -243,15 +243,15 @@ def write_all_power_labels(
     """PSA's own labels for every image; those that exist are left alone."""
     images = training.images
     missing = [i for i, name in enumerate(images.ids) if not mask_path(folder, name).is_file()]
-    jobs = [
+    jobs = (
         PowersJob(
-            i, images.reader, map_path(maps, images.ids[i]), mask_path(folder, images.ids[i]), refine.psa,
+            0, images.alone(i), map_path(maps, images.ids[i]), mask_path(folder, images.ids[i]), refine.psa,
             refine.crf_longest,
         )
         for i in missing
-    ]
+    )
     with report.task(f"seed {training.seed}: labels of PSA") as step:
-        over_images(write_power_labels, jobs, len(jobs), refine.processes, step, len(images) - len(jobs))
+        over_images(write_power_labels, jobs, len(missing), refine.processes, step, len(images) - len(missing))
 
 
 def share(level: int) -> float:
