@@ -24,8 +24,8 @@ ALL = "all"
 
 
 def open_folder(config: DataConfig) -> TaggedImages:
-    """The tagged images of ``config.root``, rows of ``config.split``. Looks at every row and at the header of every
-    picture first; an ``InputError`` names the first fault (file and row) and says how many more there are."""
+    """The tagged images of ``config.root``, rows of ``config.split``. Looks at every row and whether every
+    picture is there; an ``InputError`` names the first fault (file and row) and says how many more there are."""
     return open_rows(config, read_folder(config))
 
 

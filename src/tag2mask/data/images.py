@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,12 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tag2mask.data.classes import Classes
 from tag2mask.data.files import DataError, fault
+
+REPLACE = "replace the file, or take its row out"
+NO_FILE = ("there is no such file", "restore the file, or take its row out")
+NO_PICTURE = ("this is a folder, not a picture", REPLACE)
+EMPTY = ("the file is empty (0 bytes)", REPLACE)
+"""What is wrong with a file, and what to do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,9 +81,12 @@ def _read_chosen(reader: Callable[[int], Image.Image], chosen: tuple[int, ...], 
     return reader(chosen[index])
 
 
-def read_path(paths: tuple[Path, ...], index: int) -> Image.Image:
-    """The picture at ``paths[index]``; with ``functools.partial`` the reader of images on disk."""
-    return decode_image(paths[index])
+def read_path(paths: tuple[str, ...], index: int) -> Image.Image:
+    """The picture at ``paths[index]``; with ``functools.partial`` the reader of images on disk.
+
+    Texts, as a ``Path`` takes five times the memory, and there may be millions.
+    """
+    return decode_image(Path(paths[index]))
 
 
 class Packed(Protocol):
@@ -105,7 +115,7 @@ def _size_hw(reader: Callable[[int], Image.Image], index: int) -> tuple[int, int
     if isinstance(reader, partial) and reader.func is _read_chosen:
         return _size_hw(reader.args[0], reader.args[1][index])
     if isinstance(reader, partial) and reader.func is read_path:
-        return _header_size(reader.args[0][index], None)
+        return _header_size(Path(reader.args[0][index]), None)
     if isinstance(reader, partial) and reader.func is read_packed:
         packed, record = reader.args[0], int(reader.args[1][index])
         return _header_size(packed.name(record), packed.content(record))
@@ -134,9 +144,22 @@ def image_paths(images: TaggedImages) -> tuple[Path, ...] | None:
     """The files of images on disk, one for each; None for images that are drawn, or inside other files."""
     reader = images.reader
     if isinstance(reader, partial) and reader.func is read_path:
-        paths: tuple[Path, ...] = reader.args[0]
-        return paths
+        return tuple(Path(path) for path in reader.args[0])
     return None
+
+
+def require_file(path: Path) -> None:
+    """Raise ``InputError`` unless there is a file that is not empty. It is not opened: a million are looked at soon."""
+    try:
+        facts = path.stat()
+    except FileNotFoundError:
+        raise fault(path, *NO_FILE) from None
+    except OSError as error:
+        raise fault(path, f"the file cannot be read ({error.strerror})", "check its permissions") from None
+    if stat.S_ISDIR(facts.st_mode):
+        raise fault(path, *NO_PICTURE)
+    if facts.st_size == 0:
+        raise fault(path, *EMPTY)
 
 
 def decode_image(path: Path, content: bytes | None = None) -> Image.Image:
@@ -180,26 +203,25 @@ def opened(path: Path, content: bytes | None = None) -> Iterator[Image.Image]:
 
     ``content``: the bytes of a picture that has no file of its own; ``path`` is then its name in messages.
     """
-    todo = "replace the file, or take its row out"
     try:
         if (path.stat().st_size if content is None else len(content)) == 0:
-            raise fault(path, "the file is empty (0 bytes)", todo)
+            raise fault(path, *EMPTY)
         with Image.open(path if content is None else io.BytesIO(content)) as image:
             yield image
     except DataError:
         raise
     except FileNotFoundError:
-        raise fault(path, "there is no such file", "restore the file, or take its row out") from None
+        raise fault(path, *NO_FILE) from None
     except IsADirectoryError:
-        raise fault(path, "this is a folder, not a picture", todo) from None
+        raise fault(path, *NO_PICTURE) from None
     except UnidentifiedImageError:
-        raise fault(path, "this is not a picture in a known format", todo) from None
+        raise fault(path, "this is not a picture in a known format", REPLACE) from None
     except Image.DecompressionBombError as error:
         raise fault(path, f"the picture is too large ({error})", "make it smaller") from None
     except MemoryError:
         raise
     except Exception as error:  # damaged bytes make decoders raise nearly anything: OSError, SyntaxError, ...
-        raise fault(path, f"the picture is damaged or cut off ({error})", todo) from error
+        raise fault(path, f"the picture is damaged or cut off ({error})", REPLACE) from error
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -29,7 +29,7 @@ Tags = Callable[[str, str], tuple[tuple[str, ...], str]]
 
 
 def open_voc(config: DataConfig) -> TaggedImages:
-    """The tagged images of the list ``config.split``. Looks at every row and at the header of every picture first;
+    """The tagged images of the list ``config.split``. Looks at every row and whether every picture is there;
     an ``InputError`` names the first fault (file and row) and says how many more there are."""
     return open_rows(config, read_voc(config))
 

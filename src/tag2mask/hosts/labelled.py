@@ -14,7 +14,7 @@ from tag2mask.data.views import mirrored_draws, random_crop_of_both, zoomed_labe
 from tag2mask.hosts.inputs import PhotoInputs
 
 KEPT_BYTES = 1 << 25
-"""What the kept squares may take, packed: with cached features a step is short, and reading masks would be most of it."""
+"""What the kept squares may take, packed: with cached features a step is short, and reading masks would be most."""
 
 
 class LabelledInputs:
