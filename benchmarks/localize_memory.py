@@ -1,7 +1,7 @@
 """Peak memory of localizing and evaluating 10,000 photos against 1,000: a process each, measured by the system.
 
-Photos of 32 pixels with masks, twenty classes, a tiny network with weights as they fall: the real commands, whose memory
-is that of the interpreter, of torch, and of whatever they keep for each image.
+Photos of 32 pixels with masks, twenty classes, a tiny network with weights as they fall: the real commands, whose
+memory is that of the interpreter, of torch, and of whatever they keep for each image.
 
 ``python -m benchmarks.localize_memory 1000 10000`` prints the figures of each size.
 """

@@ -116,7 +116,7 @@ def test_without_zoom_a_square_is_the_whole_label(images: TaggedImages) -> None:
 
 def test_squares_are_kept_up_to_a_bound(images: TaggedImages, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tag2mask.data.kept_planes.OVERHEAD", 2000)  # far above what the squares take
-    monkeypatch.setattr("tag2mask.hosts.labelled.KEPT_BYTES", 4500)
+    monkeypatch.setattr("tag2mask.hosts.labelled.KEPT_BYTES", 5600)
     inputs, read = labelled(images, "square"), []
 
     def read_label(index: int) -> np.ndarray:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from sys import intern
 from typing import Any
 from xml.etree import ElementTree
 
@@ -138,7 +139,7 @@ def _tags_of_boxes(folder: Path) -> Tags:
         names = [normal(box.findtext("name", default="")) for box in tree.findall("object")]
         if "" in names:
             raise fault(path, f"object {names.index('') + 1} has no name", "write its class in <name>")
-        return tuple(dict.fromkeys(names)), str(path)
+        return tuple(map(intern, dict.fromkeys(names))), str(path)
 
     return tags
 
