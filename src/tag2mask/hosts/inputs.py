@@ -46,6 +46,7 @@ class PhotoInputs:
 
     def __init__(self, host: FrozenHalf, images: TaggedImages, views: ViewsConfig, device: torch.device) -> None:
         self.host, self.images, self.views, self.device = host, images, views, device
+        self._last: tuple[tuple[float, bytes], Tensor] | None = None
 
     def training(self, indices: np.ndarray, seed: int, epoch: int) -> list[Tensor]:
         """Augmented input of ``Host.trained_part`` for a batch, a function of (seed, epoch, index)."""
@@ -83,7 +84,16 @@ class PhotoInputs:
             yield np.arange(start, min(start + step, len(self.images)))
 
     def pixels(self, indices: np.ndarray, scale: float) -> Tensor:
-        """Normalised photos (N, 3, H, W) at a scale of the view's size, on the device."""
+        """Normalised photos (N, 3, H, W) at a scale of the view's size, on the device.
+
+        The last ones are kept: the mirrored view of a batch comes after the plain one, and photos take longer.
+        """
+        key = scale, np.asarray(indices).tobytes()
+        if self._last is None or self._last[0] != key:
+            self._last = key, self._read_pixels(indices, scale)
+        return self._last[1]
+
+    def _read_pixels(self, indices: np.ndarray, scale: float) -> Tensor:
         photos = [self.images.image(int(i)) for i in indices]
         if self.views.kind == "square":
             photos = [square(photo, max(1, round(self.views.size * scale))) for photo in photos]
