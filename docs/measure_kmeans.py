@@ -1,4 +1,4 @@
-"""How well prototypes of a sample cover all positives of a class, as scale.md shows: ``python docs/measure_kmeans.py``."""
+"""How well prototypes of a sample cover all positives of a class, for scale.md: `python docs/measure_kmeans.py`."""
 
 from __future__ import annotations
 
