@@ -19,6 +19,8 @@ MODULES = {
     "collect": "benchmarks.collect",
     "evaluate": "benchmarks.evaluate",
     "pool-memory": "benchmarks.pool_memory",
+    "collect-memory": "benchmarks.collect_memory",
+    "localize-memory": "benchmarks.localize_memory",
     "crf": "benchmarks.crf",
     "walk": "benchmarks.walk",
     "predict": "benchmarks.predict",

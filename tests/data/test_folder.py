@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +15,7 @@ from PIL import Image
 
 from tag2mask.config import DataConfig
 from tag2mask.data import open_images
+from tag2mask.data.check import check
 from tag2mask.data.folder import open_folder
 from tag2mask.errors import InputError
 
@@ -146,20 +148,33 @@ def test_the_first_error_in_file_order_and_the_number_of_the_others(album: DataC
     assert text.endswith(f"And 3 more: run `tag2mask check {album.root}` to see them all.")
 
 
-def test_unfit_pictures_are_found_before_any_is_read(album: DataConfig) -> None:
+def test_missing_and_empty_pictures_are_found_before_any_is_read(album: DataConfig) -> None:
     path = Path(album.root) / "images" / "b.jpg"
-    sound = path.read_bytes()
-    for content, expected in (
-        (b"", "is empty (0 bytes)"),
-        (b"GIF", "not a picture"),
-        (sound[:-20], "cut off"),
-    ):
-        path.write_bytes(content)
-        text = message(album)
-        assert f"labels.csv, row 3, {path}: " in text and expected in text
+    path.write_bytes(b"")
+    assert f"labels.csv, row 3, {path}: the file is empty (0 bytes)" in message(album)
     path.unlink()
+    path.mkdir()
+    assert f"labels.csv, row 3, {path}: this is a folder" in message(album)
+    path.rmdir()
     path.symlink_to("nowhere.jpg")
     assert "there is no such file" in message(album)
+
+
+def test_opening_a_set_opens_no_picture(album: DataConfig) -> None:
+    """Damaged ones are told of when they are read, and by `tag2mask check`."""
+    path = Path(album.root) / "images" / "b.jpg"
+    sound = path.read_bytes()
+    for content, expected in ((b"GIF", "not a picture"), (sound[:-20], "cut off")):
+        path.write_bytes(content)
+        images = open_folder(album)
+        with pytest.raises(InputError, match=rf"b.jpg: .*{expected}"):
+            images.image(images.ids.index("b"))
+        (finding,) = (finding for finding in check(album) if finding.severity == "error")
+        assert f"row 3, {path}" in finding.where and expected in finding.what
+    os.mkfifo(Path(album.root) / "images" / "pipe.jpg")  # whoever opens it waits for ever
+    (Path(album.root) / "labels.csv").write_text("image,split,labels\nimages/pipe.jpg,train,cat\n")
+    with pytest.raises(InputError, match="the file is empty"):
+        open_folder(album)
 
 
 def test_rows_of_another_split_need_no_picture(album: DataConfig) -> None:

@@ -115,7 +115,8 @@ def test_without_zoom_a_square_is_the_whole_label(images: TaggedImages) -> None:
 
 
 def test_squares_are_kept_up_to_a_bound(images: TaggedImages, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tag2mask.hosts.labelled.KEPT_BYTES", 2 * 72 * 72)
+    monkeypatch.setattr("tag2mask.data.kept_planes.OVERHEAD", 2000)  # far above what the squares take
+    monkeypatch.setattr("tag2mask.hosts.labelled.KEPT_BYTES", 5600)
     inputs, read = labelled(images, "square"), []
 
     def read_label(index: int) -> np.ndarray:
@@ -126,7 +127,7 @@ def test_squares_are_kept_up_to_a_bound(images: TaggedImages, monkeypatch: pytes
     for epoch in range(3):
         _, labels = inputs.training(np.arange(4), 3, epoch)
         assert torch.equal(labels, labelled(images, "square").training(np.arange(4), 3, epoch)[1])
-    assert sorted(read) == [0, 1, 2, 2, 2, 3, 3, 3], "two squares fit, the others are read each time"
+    assert sorted(read) == [0, 1, 2, 2, 2, 3, 3, 3], "two squares fit, packed; the others are read each time"
 
 
 def test_cached_features_have_the_labels_of_photos(images: TaggedImages, tmp_path: Path) -> None:

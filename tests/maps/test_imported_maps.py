@@ -189,7 +189,7 @@ class Album:
             self.folder,
             self.ids,
             self.tags,
-            self.sizes,
+            self.sizes.__getitem__,
             self.out,
             lambda done, total, note="": self.steps.append((done, total)),
         )
@@ -261,7 +261,7 @@ def test_all_faults_are_said_before_anything_is_written(tmp_path: Path) -> None:
 def test_of_many_faults_the_first_are_named(tmp_path: Path) -> None:
     ids = [f"2009_{number:06d}" for number in range(1464)]
     with pytest.raises(InputError, match="1464 of 1464 files .* And 1444 more.") as caught:
-        import_maps(tmp_path, ids, np.ones((1464, 20), bool), [(4, 4)] * 1464, tmp_path / "out", lambda *_: None)
+        import_maps(tmp_path, ids, np.ones((1464, 20), bool), lambda index: (4, 4), tmp_path / "out", lambda *_: None)
     assert "2009_000019" in str(caught.value) and "2009_000020" not in str(caught.value)
 
 
@@ -271,7 +271,7 @@ def test_folders_and_lengths(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="read and written at once"):
         album.convert()
     with pytest.raises(ValueError, match="5 ids, 4 rows of tags"):
-        import_maps(album.folder, album.ids, album.tags[:4], album.sizes, tmp_path / "x", lambda *_: None)
+        import_maps(album.folder, album.ids, album.tags[:4], album.sizes.__getitem__, tmp_path / "x", lambda *_: None)
     save_maps(album.folder / "a.npz", np.array([0]), np.ones((1, 4, 6), np.uint8), np.zeros(20))
     with pytest.raises(InputError, match="the maps are of 20 classes; the data have 3"):
         read_maps(album.folder / "a.npz", 3, (4, 6))

@@ -87,8 +87,7 @@ def test_what_is_stored_scores_as_the_maps_themselves(setup: SeedSetup, tmp_path
 
 
 def test_maps_for_scoring_are_those_that_are_stored(setup: SeedSetup, tmp_path: Path) -> None:
-    sizes = [(100, 90)] * len(setup.images)
-    scored = {image.index: image for image in localize(setup, MAPS, sizes, no_step)}
+    scored = {image.index: image for image in localize(setup, MAPS, lambda index: (100, 90), no_step)}
     assert sorted(scored) == list(range(len(setup.images)))
     for index, image in scored.items():
         np.testing.assert_array_equal(image.classes, np.flatnonzero(setup.images.labels[index]))
@@ -133,7 +132,7 @@ def test_image_without_tags(setup: SeedSetup, tmp_path: Path) -> None:
     store_maps(untagged, MAPS, tmp_path, no_step, [3])
     stored = load_maps(map_path(tmp_path, setup.images.ids[3]))
     assert stored.maps.shape == (0, SIZE, SIZE) and len(stored.classes) == 0
-    (image,) = [i for i in localize(untagged, MAPS, [(9, 8)] * 12, no_step) if i.index == 3]
+    (image,) = [i for i in localize(untagged, MAPS, lambda index: (9, 8), no_step) if i.index == 3]
     assert image.maps.shape == (0, 9, 8)
 
 

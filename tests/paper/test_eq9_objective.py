@@ -58,7 +58,7 @@ def test_the_switches_are_all_there() -> None:
     """A new switch of the training step must come into the test above; these others are of the prototype pass."""
     of_the_pass = {
         "positive_theta", "tagged_theta", "prototypes", "negatives", "superclass_trim", "singleton_superclass", "refill",
-        "rank_by", "positive_capacity", "kmeans_restarts", "collect_every", "collect_scales", "collect_flip",
+        "rank_by", "positive_capacity", "exact_kmeans", "kmeans_restarts", "collect_every", "collect_scales", "collect_flip",
         "collect_epsilon", "explained_trim", "likeness_trim", "support",
     }  # fmt: skip
     assert {field.name for field in fields(FPRConfig)} == set(SWITCHES) | of_the_pass

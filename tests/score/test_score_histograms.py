@@ -8,12 +8,13 @@ import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, confusion_matrix
 
 from tag2mask.data.masks import Contexts
-from tag2mask.score import IGNORE, ScoreHistograms, counts_by_level, miou_by_level, scores
+from tag2mask.score import IGNORE, ScoreHistograms, counts_by_level, image_levels, miou_by_level, scores
 
 
 @dataclass(frozen=True)
@@ -166,12 +167,12 @@ def test_context_figures_equal_a_loop_over_pixels(world: World, level: int) -> N
 @settings(deadline=None, max_examples=40)
 @given(world=worlds, level=levels)
 def test_counts_of_each_image_equal_a_loop_over_pixels(world: World, level: int) -> None:
-    counts = world.histograms().image_counts(level)
+    counts = {name: table.toarray() for name, table in vars(world.histograms().image_counts(level)).items()}
     for index, image in enumerate(world.images):
         confusion = slow_confusion((image,), level, world.class_count)
-        np.testing.assert_array_equal(counts.true_positives[index], np.diagonal(confusion))
-        np.testing.assert_array_equal(counts.predicted[index], confusion.sum(axis=0))
-        np.testing.assert_array_equal(counts.truth[index], confusion.sum(axis=1))
+        np.testing.assert_array_equal(counts["true_positives"][index], np.diagonal(confusion))
+        np.testing.assert_array_equal(counts["predicted"][index], confusion.sum(axis=0))
+        np.testing.assert_array_equal(counts["truth"][index], confusion.sum(axis=1))
 
 
 @settings(deadline=None, max_examples=15)
@@ -207,8 +208,8 @@ def test_pixel_average_precision_equals_scikit_learn(world: World) -> None:
 def same(first: ScoreHistograms, second: ScoreHistograms) -> None:
     for name in ("joint", "on_context", "map_levels", "added"):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
-    for name in ("true_positives", "predicted", "truth"):
-        np.testing.assert_array_equal(getattr(first.image_counts(100), name), getattr(second.image_counts(100), name))
+    for one, other in zip(*(vars(each.image_counts(100)).values() for each in (first, second)), strict=True):
+        np.testing.assert_array_equal(one.toarray(), other.toarray())
 
 
 @settings(deadline=None, max_examples=40)
@@ -345,3 +346,19 @@ def test_plain_scores_are_json_with_none_for_nan() -> None:
     plain = json.loads(json.dumps(scores(nowhere, 77).plain(), allow_nan=False))
     assert plain["iou"] == [100.0, None]
     assert plain["leak"] is None
+
+
+def test_many_images_go_to_a_file_and_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond a bound their counts are kept on disk; nothing else changes."""
+    generator = np.random.default_rng(0)
+    masks = generator.integers(0, 4, (40, 9, 9)).astype(np.uint8)
+    maps = generator.integers(0, 256, (40, 2, 9, 9)).astype(np.uint8)
+    found = []
+    for bound in (1 << 22, 500):
+        monkeypatch.setattr(image_levels, "KEPT_BYTES", bound)
+        histograms = ScoreHistograms(3, images=40)
+        for index in range(40):
+            histograms.add(index, [2, 0], maps[index], masks[index])
+        found.append(histograms)
+    assert [histograms._images._records._rolled for histograms in found] == [False, True]
+    same(*found)

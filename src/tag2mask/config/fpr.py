@@ -89,8 +89,12 @@ class FPRConfig:
     """Centre of the positive prototypes in Eq. 5: their plain mean, or weighted by cluster size."""
     rank_by: Literal["logit", "max"] = "logit"
     """Confidence that ranks the negatives: the logit (same order as the probability), or the map's maximum."""
-    positive_capacity: int = 512
-    """Positives kept for the k-means of a class, at most (a uniform sample, the same in any order of the images)."""
+    positive_capacity: int = 2048
+    """Positives kept for the k-means of a class, at most: all of them, or a uniform sample that is the same in any
+    order of the images and for any number of processes."""
+    exact_kmeans: int = 512
+    """A class with more positives than this has its k-means by mini-batches over those that are kept; with as many or
+    fewer it is exact, over all of them."""
     kmeans_restarts: int = 1
     """Restarts of k-means (scikit-learn's n_init)."""
     collect_every: int = 1
@@ -118,6 +122,7 @@ class FPRConfig:
         require(self.temperature > 0, "fpr.temperature", self.temperature, "above 0")
         require(self.collect_every >= 1, "fpr.collect_every", self.collect_every, "1 or more")
         require(self.positive_capacity >= 1, "fpr.positive_capacity", self.positive_capacity, "1 or more")
+        require(self.exact_kmeans >= 1, "fpr.exact_kmeans", self.exact_kmeans, "1 or more")
         require(self.kmeans_restarts >= 1, "fpr.kmeans_restarts", self.kmeans_restarts, "1 or more")
         require(self.halo_below > 0, "fpr.halo_below", self.halo_below, "above 0")
         scales = self.collect_scales

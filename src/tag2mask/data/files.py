@@ -92,6 +92,7 @@ class Folder:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._listings: dict[Path, dict[str, str]] = {}
+        self._real: dict[Path, Path] = {}
 
     def find(self, relative: str) -> Path | None:
         """Path of an existing file (or dangling link), or None."""
@@ -105,6 +106,13 @@ class Folder:
                 return None
             path = path / name
         return path
+
+    def real(self, path: Path) -> Path:
+        """A path in the folder with its links followed; folders are looked at once."""
+        if path.parent not in self._real:
+            self._real[path.parent] = Path(os.path.realpath(path.parent))
+        whole = self._real[path.parent] / path.name
+        return Path(os.path.realpath(whole)) if whole.is_symlink() else whole
 
     def similar(self, relative: str) -> str | None:
         """Name of a file beside the missing one that differs by case or suffix alone, the two usual slips."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from sys import intern
 
 from tag2mask.config import DataConfig
 from tag2mask.data.classes import read_classes
@@ -24,8 +25,8 @@ ALL = "all"
 
 
 def open_folder(config: DataConfig) -> TaggedImages:
-    """The tagged images of ``config.root``, rows of ``config.split``. Looks at every row and at the header of every
-    picture first; an ``InputError`` names the first fault (file and row) and says how many more there are."""
+    """The tagged images of ``config.root``, rows of ``config.split``. Looks at every row and whether every
+    picture is there; an ``InputError`` names the first fault (file and row) and says how many more there are."""
     return open_rows(config, read_folder(config))
 
 
@@ -131,7 +132,7 @@ def _row(
     if not image:
         raise fault(where, "the cell of column image is empty", "write the path of the picture")
     path = inside(image, where)
-    tags = tuple(name for cell in cells[columns["labels"]].split(";") if (name := cell.strip()))
+    tags = tuple(intern(name) for cell in cells[columns["labels"]].split(";") if (name := cell.strip()))
     return Row(where, id_of(path), _files(path), tags, where, in_split=split in (row_split, ALL))
 
 

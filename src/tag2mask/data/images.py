@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,12 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tag2mask.data.classes import Classes
 from tag2mask.data.files import DataError, fault
+
+REPLACE = "replace the file, or take its row out"
+NO_FILE = ("there is no such file", "restore the file, or take its row out")
+NO_PICTURE = ("this is a folder, not a picture", REPLACE)
+EMPTY = ("the file is empty (0 bytes)", REPLACE)
+"""What is wrong with a file, and what to do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +52,14 @@ class TaggedImages:
         """The picture, RGB and upright. Raises ``InputError`` when its file cannot be decoded."""
         return self.reader(index)
 
+    def size_hw(self, index: int) -> tuple[int, int]:
+        """(height, width) of the upright picture; of a file of its own or in another one by its header alone."""
+        return _size_hw(self.reader, index)
+
+    def alone(self, index: int) -> Callable[[int], Image.Image]:
+        """The reader of one image, as number 0: for a worker process, which need not be sent the places of all."""
+        return _alone(self.reader, index)
+
     def label_names(self, index: int) -> tuple[str, ...]:
         """Names of the tags of an image, in the order of the classes."""
         return tuple(
@@ -66,9 +81,12 @@ def _read_chosen(reader: Callable[[int], Image.Image], chosen: tuple[int, ...], 
     return reader(chosen[index])
 
 
-def read_path(paths: tuple[Path, ...], index: int) -> Image.Image:
-    """The picture at ``paths[index]``; with ``functools.partial`` the reader of images on disk."""
-    return decode_image(paths[index])
+def read_path(paths: tuple[str, ...], index: int) -> Image.Image:
+    """The picture at ``paths[index]``; with ``functools.partial`` the reader of images on disk.
+
+    Texts, as a ``Path`` takes five times the memory, and there may be millions.
+    """
+    return decode_image(Path(paths[index]))
 
 
 class Packed(Protocol):
@@ -82,6 +100,10 @@ class Packed(Protocol):
         """The bytes of the picture's own file."""
         ...
 
+    def alone(self, record: int) -> tuple[Packed, int]:
+        """The same picture among no others, and its number there."""
+        ...
+
 
 def read_packed(packed: Packed, records: np.ndarray, index: int) -> Image.Image:
     """The picture with the number ``records[index]``; with ``functools.partial`` the reader of packed pictures."""
@@ -89,13 +111,55 @@ def read_packed(packed: Packed, records: np.ndarray, index: int) -> Image.Image:
     return decode_image(packed.name(record), packed.content(record))
 
 
+def _size_hw(reader: Callable[[int], Image.Image], index: int) -> tuple[int, int]:
+    if isinstance(reader, partial) and reader.func is _read_chosen:
+        return _size_hw(reader.args[0], reader.args[1][index])
+    if isinstance(reader, partial) and reader.func is read_path:
+        return _header_size(Path(reader.args[0][index]), None)
+    if isinstance(reader, partial) and reader.func is read_packed:
+        packed, record = reader.args[0], int(reader.args[1][index])
+        return _header_size(packed.name(record), packed.content(record))
+    width, height = reader(index).size
+    return height, width
+
+
+def _header_size(path: Path, content: bytes | None) -> tuple[int, int]:
+    with opened(path, content) as image:
+        width, height = image.size
+        return (width, height) if _orientation(image) >= 5 else (height, width)  # 5 to 8 lie on their side
+
+
+def _alone(reader: Callable[[int], Image.Image], index: int) -> Callable[[int], Image.Image]:
+    if isinstance(reader, partial) and reader.func is _read_chosen:
+        return _alone(reader.args[0], reader.args[1][index])
+    if isinstance(reader, partial) and reader.func is read_path:
+        return partial(read_path, (reader.args[0][index],))
+    if isinstance(reader, partial) and reader.func is read_packed:
+        packed, record = reader.args[0].alone(int(reader.args[1][index]))
+        return partial(read_packed, packed, np.array([record]))
+    return partial(_read_chosen, reader, (index,))
+
+
 def image_paths(images: TaggedImages) -> tuple[Path, ...] | None:
     """The files of images on disk, one for each; None for images that are drawn, or inside other files."""
     reader = images.reader
     if isinstance(reader, partial) and reader.func is read_path:
-        paths: tuple[Path, ...] = reader.args[0]
-        return paths
+        return tuple(Path(path) for path in reader.args[0])
     return None
+
+
+def require_file(path: Path) -> None:
+    """Raise ``InputError`` unless there is a file that is not empty. It is not opened: a million are looked at soon."""
+    try:
+        facts = path.stat()
+    except FileNotFoundError:
+        raise fault(path, *NO_FILE) from None
+    except OSError as error:
+        raise fault(path, f"the file cannot be read ({error.strerror})", "check its permissions") from None
+    if stat.S_ISDIR(facts.st_mode):
+        raise fault(path, *NO_PICTURE)
+    if facts.st_size == 0:
+        raise fault(path, *EMPTY)
 
 
 def decode_image(path: Path, content: bytes | None = None) -> Image.Image:
@@ -139,35 +203,39 @@ def opened(path: Path, content: bytes | None = None) -> Iterator[Image.Image]:
 
     ``content``: the bytes of a picture that has no file of its own; ``path`` is then its name in messages.
     """
-    todo = "replace the file, or take its row out"
     try:
         if (path.stat().st_size if content is None else len(content)) == 0:
-            raise fault(path, "the file is empty (0 bytes)", todo)
+            raise fault(path, *EMPTY)
         with Image.open(path if content is None else io.BytesIO(content)) as image:
             yield image
     except DataError:
         raise
     except FileNotFoundError:
-        raise fault(path, "there is no such file", "restore the file, or take its row out") from None
+        raise fault(path, *NO_FILE) from None
     except IsADirectoryError:
-        raise fault(path, "this is a folder, not a picture", todo) from None
+        raise fault(path, *NO_PICTURE) from None
     except UnidentifiedImageError:
-        raise fault(path, "this is not a picture in a known format", todo) from None
+        raise fault(path, "this is not a picture in a known format", REPLACE) from None
     except Image.DecompressionBombError as error:
         raise fault(path, f"the picture is too large ({error})", "make it smaller") from None
     except MemoryError:
         raise
     except Exception as error:  # damaged bytes make decoders raise nearly anything: OSError, SyntaxError, ...
-        raise fault(path, f"the picture is damaged or cut off ({error})", todo) from error
+        raise fault(path, f"the picture is damaged or cut off ({error})", REPLACE) from error
 
 
 def _upright(image: Image.Image) -> Image.Image:
+    return image if _orientation(image) == 1 else ImageOps.exif_transpose(image)
+
+
+def _orientation(image: Image.Image) -> int:
+    """1 to 8, where 1 is upright."""
     try:
-        orientation = image.getexif().get(0x0112, 1)  # the EXIF tag Orientation; 1 is upright
+        orientation = image.getexif().get(0x0112, 1)  # the EXIF tag Orientation
     except (SyntaxError, ValueError, TypeError, LookupError, OSError, struct.error):
         # damaged EXIF beside sound pixels: viewers show such a picture unrotated
-        return image
-    return image if orientation == 1 else ImageOps.exif_transpose(image)
+        return 1
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
 
 
 def _to_rgb(image: Image.Image, where: str | Path) -> Image.Image:

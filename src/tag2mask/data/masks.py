@@ -15,7 +15,7 @@ from tag2mask.data.coco import annotation_file
 from tag2mask.data.coco_index import read_coco
 from tag2mask.data.cooccur import cooccur_masks
 from tag2mask.data.files import DataError, Finding, Folder, fault, raise_first
-from tag2mask.data.images import TaggedImages, decode_if_cut_off, opened
+from tag2mask.data.images import TaggedImages, opened, require_file
 from tag2mask.data.pseudo_masks import require_numbers, sized
 from tag2mask.data.sbd import find_sbd
 from tag2mask.data.voc import voc_names
@@ -65,7 +65,7 @@ class Masks:
 def open_masks(config: DataConfig, images: TaggedImages) -> Masks | None:
     """The masks of ``images``, same ids and order, or None when the data has none (or ``config.masks`` is "none").
 
-    Looks at the header of each file before it returns; an ``InputError`` names the first that is missing or unfit.
+    Looks whether each file is there and opens none; an ``InputError`` names the first that is missing.
     """
     if config.kind == "cooccur":
         if config.masks == "none":
@@ -73,7 +73,7 @@ def open_masks(config: DataConfig, images: TaggedImages) -> Masks | None:
         return cooccur_masks(config, images)
     if not masks_are_files(config):
         return None if config.masks == "none" else open_inner_masks(config, images)
-    masks, findings = survey_masks(config, images, lambda path, index, values: _verify_header(path))
+    masks, findings = survey_masks(config, images, _look)
     raise_first(findings, Path(config.root))
     return masks
 
@@ -209,7 +209,7 @@ def _context_table(stuff: tuple[str, ...], context_names: tuple[str, ...]) -> np
 def _paths(
     folder: Path, ids: tuple[str, ...], table: np.ndarray, verify: MaskVerifier, findings: list[Finding],
     others: Folder | None = None,
-) -> tuple[Path, ...]:  # fmt: skip
+) -> tuple[str, ...]:  # fmt: skip
     finder = Folder(folder)
     paths = []
     for index, image_id in enumerate(ids):
@@ -227,20 +227,17 @@ def _paths(
         except DataError as error:
             findings.append(error.finding)
         else:
-            paths.append(path)
+            paths.append(str(path))
     return tuple(paths)  # as long as ids unless there are findings, with which nobody reads
 
 
-def _read_path(paths: tuple[Path, ...], table: np.ndarray, index: int) -> np.ndarray:
-    return read_mask(paths[index], table)
+def _read_path(paths: tuple[str, ...], table: np.ndarray, index: int) -> np.ndarray:
+    return read_mask(Path(paths[index]), table)
 
 
-def _verify_header(path: Path) -> None:
-    if path.suffix == ".mat":
-        return
-    with opened(path) as image:
-        require_numbers(image, path)
-        decode_if_cut_off(image, path)
+def _look(path: Path, index: int, table: np.ndarray) -> None:
+    if path.suffix != ".mat":  # SBD's have advice of their own when they are read
+        require_file(path)
 
 
 def read_mask(

@@ -13,10 +13,10 @@ import numpy as np
 from tag2mask.config import DataConfig
 from tag2mask.data.classes import Classes, built_in_superclasses, read_superclasses, unknown_class
 from tag2mask.data.files import DataError, Finding, Folder, fault, normal, raise_first
-from tag2mask.data.images import Packed, TaggedImages, read_packed, read_path, verify_header
+from tag2mask.data.images import Packed, TaggedImages, read_packed, read_path, require_file
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """One image of a data set as its files state it, nothing verified."""
 
@@ -85,12 +85,12 @@ def id_of(path: PurePosixPath) -> str:
 
 
 def open_rows(config: DataConfig, source: Source) -> TaggedImages:
-    """The tagged images of a source. Looks at every row and at the header of every picture that is a file; an
-    ``InputError`` names the first fault (file and row) and says how many more there are."""
+    """The tagged images of a source. Looks at every row and whether every picture that is a file is there, and opens
+    none; an ``InputError`` names the first fault (file and row) and says how many more there are."""
 
     def look(row: Row, path: Path) -> None:
-        if row.record < 0:  # what is packed would have to be read as a whole
-            verify_header(path)
+        if row.record < 0:
+            require_file(path)
 
     return survey_rows(config, source, look).opened()
 
@@ -109,7 +109,7 @@ def survey_rows(config: DataConfig, source: Source, look: Look) -> Survey:
     real_root = Path(os.path.realpath(root))
     first_row: dict[str, str] = {}
     ids: list[str] = []
-    paths: list[Path] = []
+    paths: list[str] = []
     records: list[int] = []
     tagged: list[list[int]] = []  # class numbers of the sound images
     stated = np.zeros(len(classes), dtype=np.int64)  # (C,) images of the split, also those whose picture is unfit
@@ -133,7 +133,7 @@ def survey_rows(config: DataConfig, source: Source, look: Look) -> Survey:
                 numbers = {number for name in entry.names if (number := classes.find(name)) is not None}
                 stated[list(numbers)] += 1
                 total += 1
-                paths.append(_located(entry, source.packed, finder, real_root, look))
+                paths.append(str(_located(entry, source.packed, finder, real_root, look)))
                 records.append(entry.record)
                 ids.append(entry.id)
                 tagged.append(sorted(numbers))
@@ -174,7 +174,7 @@ def _locate(row: Row, finder: Folder, real_root: Path) -> Path:
         similar = next((name for file in row.files if (name := finder.similar(file))), None)
         todo = f"did you mean {similar!r}" if similar else "restore the file, or take its row out"
         raise fault(row.where, f"there is no image file {finder.root / row.files[0]}", todo)
-    if not Path(os.path.realpath(path)).is_relative_to(real_root):
+    if not finder.real(path).is_relative_to(real_root):
         raise fault(
             row.where,
             f"{path} is a link that leaves the data folder",

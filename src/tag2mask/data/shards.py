@@ -60,6 +60,14 @@ class ShardPictures:
         return content
 
 
+    def alone(self, record: int) -> tuple[ShardPictures, int]:
+        """The same member among no others."""
+        place = self.places[record : record + 1].copy()  # (1, 3)
+        path = self.paths[place[0, 0]]
+        place[0, 0] = 0
+        return ShardPictures((path,), (self.names[record],), place), 0
+
+
 @dataclass(frozen=True, eq=False)
 class ShardIndex:
     """N photos of some archives: where they and their masks are, and their tags."""

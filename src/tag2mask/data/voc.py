@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from sys import intern
 from typing import Any
 from xml.etree import ElementTree
 
@@ -29,7 +30,7 @@ Tags = Callable[[str, str], tuple[tuple[str, ...], str]]
 
 
 def open_voc(config: DataConfig) -> TaggedImages:
-    """The tagged images of the list ``config.split``. Looks at every row and at the header of every picture first;
+    """The tagged images of the list ``config.split``. Looks at every row and whether every picture is there;
     an ``InputError`` names the first fault (file and row) and says how many more there are."""
     return open_rows(config, read_voc(config))
 
@@ -138,7 +139,7 @@ def _tags_of_boxes(folder: Path) -> Tags:
         names = [normal(box.findtext("name", default="")) for box in tree.findall("object")]
         if "" in names:
             raise fault(path, f"object {names.index('') + 1} has no name", "write its class in <name>")
-        return tuple(dict.fromkeys(names)), str(path)
+        return tuple(map(intern, dict.fromkeys(names))), str(path)
 
     return tags
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.cluster import KMeans
+from sklearn.cluster import KMeans, MiniBatchKMeans
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
@@ -64,6 +64,7 @@ def build_prototypes(
     explained_trim: bool = False,
     likeness_trim: float = 0.0,
     support: str = "off",
+    exact_kmeans: int = 512,
 ) -> Prototypes:
     """Centroids of the positives, the most confident negatives, and the negatives that survive the trimming.
 
@@ -78,6 +79,7 @@ def build_prototypes(
         explained_trim: drop negatives that ``explained_by_tags`` of their image.
         likeness_trim: drop those whose ``likeness`` to the positives is at least this; 0 drops none.
         support: ``drop`` those whose ``support_ratio`` is above 1, or ``weigh``: multiply distances to them by it.
+        exact_kmeans: k-means of a class with more positives goes by mini-batches.
 
     Returns:
         Prototypes on the device of the pools. A class without regions has no prototypes.
@@ -96,7 +98,7 @@ def build_prototypes(
     for c in range(class_count):
         regions = pools.positive.ranked(c)[0]  # (R, D)
         if len(regions):
-            centroids, shares = cluster(regions, count, seed + c, kmeans_restarts)
+            centroids, shares = cluster(regions, count, seed + c, kmeans_restarts, exact_kmeans)
             positive[c, : len(centroids)], weight[c, : len(centroids)] = centroids, shares
             positive_valid[c, : len(centroids)] = True
             spreads.append((regions - regions.mean(0)).norm(dim=1).mean().item())
@@ -125,12 +127,18 @@ def build_prototypes(
     )  # fmt: skip
 
 
-def cluster(regions: Tensor, count: int, seed: int, restarts: int) -> tuple[Tensor, Tensor]:
-    """k-means centroids (k, D) and cluster shares (k,) of regions (R, D); k = min(count, distinct regions)."""
+def cluster(regions: Tensor, count: int, seed: int, restarts: int, exact: int) -> tuple[Tensor, Tensor]:
+    """k-means centroids (k, D) and cluster shares (k,) of regions (R, D); k = min(count, distinct regions).
+
+    Mini-batches (D. Sculley, "Web-scale k-means clustering", 2010) if R > ``exact``: the order of rows then matters.
+    """
     points = regions.cpu().double().numpy()
     k = min(count, len(np.unique(points, axis=0)))
     with threadpool_limits(1):  # sums over threads come in no fixed order
-        kmeans = KMeans(n_clusters=k, n_init=restarts, max_iter=10, random_state=seed).fit(points)
+        if len(points) <= exact:
+            kmeans = KMeans(n_clusters=k, n_init=restarts, max_iter=10, random_state=seed).fit(points)
+        else:
+            kmeans = MiniBatchKMeans(n_clusters=k, n_init=restarts, random_state=seed).fit(points)
     shares = np.bincount(kmeans.labels_, minlength=k) / len(points)
     centroids = torch.from_numpy(kmeans.cluster_centers_).to(regions)
     return centroids, torch.from_numpy(shares).to(regions)

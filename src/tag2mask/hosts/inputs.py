@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from tag2mask.config import HostConfig, ViewsConfig
 from tag2mask.data.images import TaggedImages
 from tag2mask.data.views import mirrored_draws, random_crop, rescaled, square, to_tensor, zoomed
+from tag2mask.hosts.row_file import RowReader, RowWriter, create_rows
 
 Progress = Callable[[int, int], None]
 """Called with (done, total)."""
@@ -46,6 +47,7 @@ class PhotoInputs:
 
     def __init__(self, host: FrozenHalf, images: TaggedImages, views: ViewsConfig, device: torch.device) -> None:
         self.host, self.images, self.views, self.device = host, images, views, device
+        self._last: tuple[tuple[float, bytes], Tensor] | None = None
 
     def training(self, indices: np.ndarray, seed: int, epoch: int) -> list[Tensor]:
         """Augmented input of ``Host.trained_part`` for a batch, a function of (seed, epoch, index)."""
@@ -83,7 +85,16 @@ class PhotoInputs:
             yield np.arange(start, min(start + step, len(self.images)))
 
     def pixels(self, indices: np.ndarray, scale: float) -> Tensor:
-        """Normalised photos (N, 3, H, W) at a scale of the view's size, on the device."""
+        """Normalised photos (N, 3, H, W) at a scale of the view's size, on the device.
+
+        The last ones are kept: the mirrored view of a batch comes after the plain one, and photos take longer.
+        """
+        key = scale, np.asarray(indices).tobytes()
+        if self._last is None or self._last[0] != key:
+            self._last = key, self._read_pixels(indices, scale)
+        return self._last[1]
+
+    def _read_pixels(self, indices: np.ndarray, scale: float) -> Tensor:
         photos = [self.images.image(int(i)) for i in indices]
         if self.views.kind == "square":
             photos = [square(photo, max(1, round(self.views.size * scale))) for photo in photos]
@@ -95,7 +106,7 @@ class PhotoInputs:
 
 
 class CachedInputs(PhotoInputs):
-    """The frozen half's output for every photo and its mirror image, float16, in files that are mapped into memory.
+    """The frozen half's output for every photo and its mirror image, float16, in files; what is needed is read.
 
     An epoch then costs the trained half alone. Only for ``square`` views; zoom acts on the cached levels.
     """
@@ -105,22 +116,20 @@ class CachedInputs(PhotoInputs):
     ) -> None:
         super().__init__(host, images, views, device)
         manifest = json.loads((folder / "manifest.json").read_text())
-        self.arrays = [
-            np.load(folder / name, mmap_mode="r") for name in manifest["arrays"]
-        ]  # (N, 2, D, H, W) each
+        self.levels = [RowReader(folder / name) for name in manifest["arrays"]]
 
     def training(self, indices: np.ndarray, seed: int, epoch: int) -> list[Tensor]:
         mirrored = mirrored_draws(seed, epoch, indices).astype(int)
-        levels = [self._tensor(array[indices, mirrored]) for array in self.arrays]  # (N, D, H, W) each
-        return zoomed(levels, self.views.zoom, seed, epoch, indices)
+        return zoomed(self._read(indices, mirrored), self.views.zoom, seed, epoch, indices)
 
     def plain(self, indices: np.ndarray, mirrored: bool = False, scale: float = 1.0) -> list[Tensor]:
         if scale != 1.0:
             return super().plain(indices, mirrored, scale)
-        return [self._tensor(array[indices, int(mirrored)]) for array in self.arrays]
+        return self._read(indices, np.full(len(indices), int(mirrored)))
 
-    def _tensor(self, rows: np.ndarray) -> Tensor:
-        return torch.from_numpy(rows).to(self.device).float()
+    def _read(self, indices: np.ndarray, mirrored: np.ndarray) -> list[Tensor]:
+        """Levels (N, D, H, W) of photos, of their mirror images where ``mirrored`` is 1."""
+        return [torch.from_numpy(level.rows(indices, mirrored)).to(self.device).float() for level in self.levels]
 
 
 def cache_key(frozen: dict[str, Any], views: ViewsConfig, images: TaggedImages, version: str) -> str:
@@ -192,18 +201,18 @@ def build_cache(
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         for name, level in zip(names, levels, strict=True):
-            np.lib.format.open_memmap(partial / name, "w+", np.float16, (len(images), 2, *level.shape[1:]))
+            create_rows(partial / name, (len(images), 2, *level.shape[1:]))
     wait()
-    arrays = [np.lib.format.open_memmap(partial / name, "r+") for name in names]
+    files = [RowWriter(partial / name) for name in names]
     for batch in islice(reader.plain_batches(batch_size), part[0], None, part[1]):
         pixels = reader.pixels(batch, 1.0)
         both = [host.frozen_part(x) for x in (pixels, pixels.flip(3))]
-        for array, plain, mirrored in zip(arrays, *both, strict=True):
-            array[batch, 0] = plain.half().cpu().numpy()
-            array[batch, 1] = mirrored.half().cpu().numpy()
+        for file, plain, mirrored in zip(files, *both, strict=True):
+            pairs = torch.stack([plain, mirrored], dim=1)  # (n, 2, D, H, W), a photo and its mirror image
+            file.write(int(batch[0]), pairs.half().cpu().numpy())
         progress(int(batch[-1]) + 1, len(images))
-    for array in arrays:
-        array.flush()
+    for file in files:
+        file.close()
     wait()
     if first:
         (partial / "manifest.json").write_text(json.dumps({"arrays": names, "images": len(images)}))

@@ -9,11 +9,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from tag2mask.data.kept_planes import KeptPlanes
 from tag2mask.data.views import mirrored_draws, random_crop_of_both, zoomed_labels
 from tag2mask.hosts.inputs import PhotoInputs
 
-KEPT_BYTES = 1 << 28
-"""What the kept squares may take: with cached features a step is short, and reading large masks would be most of it."""
+KEPT_BYTES = 1 << 25
+"""What the kept squares may take, packed: with cached features a step is short, and reading masks would be most."""
 
 
 class LabelledInputs:
@@ -31,7 +32,7 @@ class LabelledInputs:
         hsv_jitter: int = 0,
     ) -> None:  # fmt: skip
         self.inputs, self.read_label, self.scales, self.hsv_jitter = inputs, read_label, scales, hsv_jitter
-        self._squares: dict[int, Tensor] = {}
+        self._squares = KeptPlanes(KEPT_BYTES)
 
     def __len__(self) -> int:
         return len(self.inputs.images)
@@ -58,12 +59,11 @@ class LabelledInputs:
         return levels, zoomed_labels(labels, views.zoom, seed, epoch, indices)
 
     def _square(self, index: int) -> Tensor:
-        """A label as a square of the views' size, nearest; the first ones are kept."""
-        if index in self._squares:
-            return self._squares[index]
-        size = self.inputs.views.size
-        picture = Image.fromarray(self.read_label(index)).resize((size, size), Image.Resampling.NEAREST)
-        square = torch.from_numpy(np.array(picture))  # (S, S)
-        if (len(self._squares) + 1) * square.nbytes <= KEPT_BYTES:
-            self._squares[index] = square
-        return square
+        """A label as a square of the views' size, nearest, (S, S) uint8; the first ones are kept."""
+        square = self._squares.get(index)
+        if square is None:
+            size = self.inputs.views.size
+            picture = Image.fromarray(self.read_label(index)).resize((size, size), Image.Resampling.NEAREST)
+            square = np.array(picture)
+            self._squares.keep(index, square)
+        return torch.tensor(square)

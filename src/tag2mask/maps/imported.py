@@ -15,7 +15,7 @@ No file is executed: ``tag2mask.maps.pickled_arrays`` says how.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,7 @@ def read_maps(path: Path, class_count: int, size_hw: tuple[int, int], tags: np.n
 
 
 def import_maps(
-    folder: Path, ids: Sequence[str], tags: np.ndarray, sizes: Sequence[tuple[int, int]], out: Path, step: Step
+    folder: Path, ids: Sequence[str], tags: np.ndarray, size_hw: Callable[[int], tuple[int, int]], out: Path, step: Step
 ) -> ImportSummary:
     """Convert a folder of maps, ``<id>.npy`` or ``<id>.npz``, into ours: ``<id>.npz`` in ``out``.
 
@@ -93,7 +93,7 @@ def import_maps(
         folder: of the maps; ids with ``/`` lie in sub-folders.
         ids: N strings.
         tags: (N, C) boolean; of each image the maps of its tagged classes are taken (``read_maps``).
-        sizes: (H, W) of each upright image.
+        size_hw: from the place of an image in ``ids`` to its upright (H, W).
         out: another folder.
         step: called with files read and written of 2 N.
 
@@ -101,8 +101,8 @@ def import_maps(
         InputError: files are missing or cannot be read, all of them in one message; or most classes in the files are
             no tags of their images, so that their numbers must mean other classes.
     """
-    if len(ids) != len(tags) or len(ids) != len(sizes):
-        raise ValueError(f"{len(ids)} ids, {len(tags)} rows of tags, {len(sizes)} sizes")
+    if len(ids) != len(tags):
+        raise ValueError(f"{len(ids)} ids, {len(tags)} rows of tags")
     if folder.resolve() == out.resolve():
         raise InputError(f"{folder} would be read and written at once; choose another folder for the imported maps.")
     finder = Folder(folder)
@@ -115,7 +115,7 @@ def import_maps(
             faults.append(f"{folder / image_id}.npy (or .npz): there is no such file.")
         else:
             try:
-                stored, left_out = _read(path, tags.shape[1], sizes[index], tags[index])
+                stored, left_out = _read(path, tags.shape[1], size_hw(index), tags[index])
                 paths.append(path)
                 kept, untagged = kept + len(stored.classes), untagged + left_out
                 without_map += int(tags[index].sum()) - len(stored.classes)
@@ -134,7 +134,7 @@ def import_maps(
             "numbers mean other classes here; give the data the classes, in the order, that the maps were made with."
         )
     for index, (image_id, path) in enumerate(zip(ids, paths, strict=True)):
-        stored = read_maps(path, tags.shape[1], sizes[index], tags[index])
+        stored = read_maps(path, tags.shape[1], size_hw(index), tags[index])
         save_maps(out / f"{image_id}.npz", stored.classes, stored.maps, stored.peaks)
         step(len(ids) + index + 1, 2 * len(ids))
     return ImportSummary(len(ids), kept, untagged, without_map)

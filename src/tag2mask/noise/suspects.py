@@ -122,5 +122,6 @@ def positive_likeness(regions: Tensor, positives: Tensor, count: int = 10, seed:
     """
     if not len(positives):
         return torch.zeros(len(regions))
-    prototypes, _ = cluster(positives, max(1, min(count, len(positives) // REGIONS_PER_PROTOTYPE)), seed, 1)  # (K, D)
+    count = max(1, min(count, len(positives) // REGIONS_PER_PROTOTYPE))
+    prototypes, _ = cluster(positives, count, seed, 1, len(positives))  # (K, D)
     return likeness(regions, positives, prototypes)

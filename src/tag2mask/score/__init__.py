@@ -1,7 +1,8 @@
 """Scores of masks and tags: one pass over the images fills histograms, and every figure is read off those."""
 
 from tag2mask.score.bootstrap import PairedDifference, paired_bootstrap, paired_difference
-from tag2mask.score.histograms import IGNORE, LEVELS, ImageCounts, ScoreHistograms
+from tag2mask.score.histograms import IGNORE, LEVELS, ScoreHistograms
+from tag2mask.score.image_counts import ImageCounts
 from tag2mask.score.masks import MaskCounts, MaskScores, mask_scores
 from tag2mask.score.metrics import LevelCounts, Scores, counts_by_level, miou_by_level, scores
 from tag2mask.score.tags import absent_probability, bce, mean_average_precision
@@ -13,6 +14,7 @@ from tag2mask.score.thresholds import (
     choose_level,
     level_of,
     minimum_cross_entropy,
+    peak_stride,
 )
 
 __all__ = [
@@ -40,5 +42,6 @@ __all__ = [
     "miou_by_level",
     "paired_bootstrap",
     "paired_difference",
+    "peak_stride",
     "scores",
 ]

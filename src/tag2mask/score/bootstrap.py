@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import csr_array, hstack
 
 from tag2mask.errors import InputError
-from tag2mask.score.histograms import ImageCounts, ScoreHistograms
+from tag2mask.score.histograms import ScoreHistograms
+from tag2mask.score.image_counts import ImageCounts
 from tag2mask.score.metrics import Floats, intersection_over_union, mean_of_known
 
-# Weights held at a time (32 MB), so that memory does not grow with images times resamples.
-_BLOCK = 1 << 22
+# Weights held at a time (4 MB), so that memory does not grow with images times resamples.
+_BLOCK = 1 << 19
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,9 @@ def paired_difference(
     if resamples < 1:
         raise ValueError(f"resamples is {resamples}; expected at least 1")
     counts = first, second
-    if counts[0].truth.shape != counts[1].truth.shape or (counts[0].truth != counts[1].truth).any():
+    if counts[0].truth.shape != counts[1].truth.shape or (counts[0].truth != counts[1].truth).nnz:
         raise InputError("The two methods were scored on different images or masks; compare methods on the same set.")
-    images = int(counts[0].truth.any(axis=1).sum())
+    images = int((counts[0].truth.sum(axis=1) > 0).sum())
     if images == 0:
         raise InputError("No image has a mask, so there is no mIoU to compare: give the data set its masks.")
     tables = [_table(each) for each in counts]
@@ -88,16 +90,16 @@ def paired_difference(
     )
 
 
-def _table(counts: ImageCounts) -> Floats:
+def _table(counts: ImageCounts) -> csr_array:
     """(N, 3 (C+1)) of the images with a mask: all counts side by side, so that one product sums them.
 
-    float64 is exact here (below 2^53), and unlike int64 it multiplies at full speed.
+    float64 is exact here (below 2^53).
     """
-    columns = np.hstack([counts.true_positives, counts.predicted, counts.truth])  # (N, 3 (C+1))
-    return columns[counts.truth.any(axis=1)].astype(np.float64)
+    columns = hstack([counts.true_positives, counts.predicted, counts.truth], "csr")  # (N, 3 (C+1))
+    return columns[np.flatnonzero(counts.truth.sum(axis=1))].astype(np.float64)
 
 
-def _miou(weights: Floats, table: Floats) -> Floats:
+def _miou(weights: Floats, table: csr_array) -> Floats:
     """(S,) mIoU for each row of image weights (S, N)."""
     true_positives, predicted, truth = np.split(weights @ table, 3, axis=1)  # (S, 3 (C+1)) -> 3 of (S, C+1)
     return mean_of_known(intersection_over_union(true_positives, predicted, truth), axis=1)

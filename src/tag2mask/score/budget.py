@@ -44,11 +44,12 @@ def annotated_images(histograms: ScoreHistograms, images: Sequence[int] | npt.ND
     if not len(chosen):
         raise InputError("The budget of annotated images is 0; expected 1 or more, or the protocol gtfree.")
     counts = [histograms.image_counts(level) for level in range(1, LEVELS)]
-    truth = counts[0].truth[chosen]
+    truth = counts[0].truth[chosen].toarray()  # (n, C+1)
     if not truth.any():
         raise InputError("The budget's images have no mask; annotate them, or use the protocol gtfree.")
-    true_positives = np.stack([count.true_positives[chosen] for count in counts], axis=2)  # (n, C+1) -> (n, C+1, 255)
-    return AnnotatedImages(true_positives, np.stack([count.predicted[chosen] for count in counts], axis=2), truth)
+    true_positives = np.stack([count.true_positives[chosen].toarray() for count in counts], axis=2)  # (n, C+1, 255)
+    predicted = np.stack([count.predicted[chosen].toarray() for count in counts], axis=2)  # (n, C+1, 255)
+    return AnnotatedImages(true_positives, predicted, truth)
 
 
 def budget_level(annotated: AnnotatedImages, prior: int, pull: float = PULL) -> int:

@@ -3,7 +3,7 @@
 A pixel belongs to the present (tagged) class whose map is largest there, its winner; ties go to the first
 class in ``class_ids``. At threshold level t it is foreground when that largest value is at least t. So the
 number of pixels for each (truth, winner, value) says everything about all 255 thresholds, and no image is
-read twice.
+read twice. Memory grows by a few bytes an image: what a bootstrap wants of each goes to a temporary file.
 
 Letters: N images, C classes, J contexts, P present classes of one image, H W its size, R regions.
 """
@@ -11,15 +11,14 @@ Letters: N images, C classes, J contexts, P present classes of one image, H W it
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from tag2mask.errors import InputError
+from tag2mask.score.image_counts import CountRows, ImageCounts
+from tag2mask.score.image_levels import LEVELS, ImageLevels, Levels
 
-LEVELS = 256
-"""Values a map can take (uint8); a threshold level is one of 1..255."""
 IGNORE = 255
 """Mask value of pixels that no score counts."""
 
@@ -34,29 +33,6 @@ _BLOCK = 1 << 16
 
 Counts = npt.NDArray[np.int64]
 Plane = npt.NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class ImageCounts:
-    """Pixels of each image at one threshold level, without ignored ones: (N, C+1) int64, background first."""
-
-    true_positives: Counts
-    predicted: Counts
-    truth: Counts
-
-
-@dataclass(frozen=True)
-class _ImageLevels:
-    """Pixels of one image by map value, in the smallest unsigned type that holds its area."""
-
-    class_ids: npt.NDArray[np.intp]
-    """(P,)."""
-    predicted: npt.NDArray[np.unsignedinteger]
-    """(P, 256): won by the class."""
-    true_positives: npt.NDArray[np.unsignedinteger]
-    """(P, 256): won by the class, and the truth is the class."""
-    background: npt.NDArray[np.unsignedinteger]
-    """(256,): the truth is background."""
 
 
 class ScoreHistograms:
@@ -82,8 +58,8 @@ class ScoreHistograms:
         self._region_count = self._first_context + context_count
         # winner 0: an image without any present class; winner c + 1: class c
         self._counts = np.zeros((class_count + 1, self._region_count, LEVELS), np.int64)  # (C+1, R, 256)
-        self._truth = np.zeros((images, class_count + 1), np.uint32)  # (N, C+1)
-        self._images: dict[int, _ImageLevels] = {}
+        self._images = ImageLevels(class_count)
+        self._added = np.zeros(images, np.bool_)  # (N,)
 
     def add(
         self,
@@ -112,18 +88,23 @@ class ScoreHistograms:
         for place, slot in enumerate(slots):
             self._counts[slot] += counts[place]
 
+        self._added[index] = True
+        if mask is None:
+            return  # without truth there is nothing to know of a single image
+
         by_region = counts.sum(axis=(0, 2))  # (R,)
-        self._truth[index] = by_region[_BACKGROUND : self._first_context]
-        self._truth[index, 0] += by_region[self._first_context :].sum()
+        truth = by_region[_BACKGROUND : self._first_context]  # (C+1,)
+        truth[0] += by_region[self._first_context :].sum()
         background = counts[:, _BACKGROUND] + counts[:, self._first_context :].sum(axis=1)  # (max(P, 1), 256)
         counts = counts[: len(ids)]  # (P, R, 256)
-        dtype = np.min_scalar_type(regions.size)
-        self._images[index] = _ImageLevels(
+        levels = Levels(
             class_ids=ids,
-            predicted=counts[:, _BACKGROUND:].sum(axis=1).astype(dtype),  # (P, 256)
-            true_positives=counts[np.arange(len(ids)), ids + _FIRST_CLASS].astype(dtype),  # (P, 256)
-            background=background.sum(axis=0).astype(dtype),  # (256,)
+            predicted=counts[:, _BACKGROUND:].sum(axis=1),  # (P, 256)
+            true_positives=counts[np.arange(len(ids)), ids + _FIRST_CLASS],  # (P, 256)
+            background=background.sum(axis=0),  # (256,)
+            truth=truth,
         )
+        self._images.add(index, levels)
 
     def merge(self, other: ScoreHistograms) -> ScoreHistograms:
         """Histograms over the images of both, as if one had seen all of them.
@@ -133,20 +114,19 @@ class ScoreHistograms:
         shape = (self.class_count, self.context_count, self.image_count)
         if shape != (other.class_count, other.context_count, other.image_count):
             raise ValueError("only histograms of the same classes, contexts and images can be merged")
-        if both := self._images.keys() & other._images.keys():
-            raise ValueError(f"image {min(both)} is in both histograms; each image counts once")
+        if (both := self._added & other._added).any():
+            raise ValueError(f"image {both.argmax()} is in both histograms; each image counts once")
         merged = ScoreHistograms(self.class_count, self.context_count, images=self.image_count)
         merged._counts = self._counts + other._counts
-        merged._truth = self._truth + other._truth
-        merged._images = self._images | other._images
+        merged._added = self._added | other._added
+        for part in (self, other):
+            merged._images.extend(part._images)
         return merged
 
     @property
     def added(self) -> npt.NDArray[np.bool_]:
         """(N,) bool: the images that were added."""
-        added = np.zeros(self.image_count, np.bool_)
-        added[list(self._images)] = True
-        return added
+        return self._added.copy()
 
     @property
     def joint(self) -> Counts:
@@ -176,22 +156,20 @@ class ScoreHistograms:
     def image_counts(self, level: int) -> ImageCounts:
         """Counts of each image at threshold ``level`` (1..255); rows of images that were not added are 0."""
         check_level(level)
-        truth = self._truth.astype(np.int64)
-        true_positives, predicted = np.zeros_like(truth), np.zeros_like(truth)
-        predicted[:, 0] = truth.sum(axis=1)
-        for index, image in self._images.items():
-            foreground = image.predicted[:, level:].sum(axis=1, dtype=np.int64)  # (P, 256) -> (P,)
-            predicted[index, image.class_ids + 1] = foreground
-            predicted[index, 0] -= foreground.sum()
-            hits = image.true_positives[:, level:].sum(axis=1, dtype=np.int64)  # (P, 256) -> (P,)
-            true_positives[index, image.class_ids + 1] = hits
-            true_positives[index, 0] = image.background[:level].sum(dtype=np.int64)
-        return ImageCounts(true_positives=true_positives, predicted=predicted, truth=truth)
+        rows = CountRows(self.image_count, self.class_count)
+        for index, image in self._images:
+            true_positives, predicted = np.zeros((2, self.class_count + 1), np.int64)
+            predicted[image.class_ids + 1] = image.predicted[:, level:].sum(axis=1)  # (P, 256) -> (P,)
+            predicted[0] = image.truth.sum() - predicted.sum()
+            true_positives[image.class_ids + 1] = image.true_positives[:, level:].sum(axis=1)  # (P, 256) -> (P,)
+            true_positives[0] = image.background[:level].sum()
+            rows.set(index, true_positives, predicted, image.truth)
+        return rows.counts()
 
     def _check(self, index: int, ids: npt.NDArray[np.intp], maps: Plane) -> None:
         if not 0 <= index < self.image_count:
             raise ValueError(f"image index {index} is out of range; expected 0 to {self.image_count - 1}")
-        if index in self._images:
+        if self._added[index]:
             raise ValueError(f"image {index} was added before; each image counts once")
         if maps.ndim != 3 or maps.dtype != np.uint8 or len(maps) != len(ids):
             raise ValueError(

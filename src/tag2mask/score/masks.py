@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tag2mask.errors import InputError
-from tag2mask.score.histograms import IGNORE, Counts, ImageCounts
+from tag2mask.score.histograms import IGNORE, Counts
+from tag2mask.score.image_counts import CountRows, ImageCounts
 from tag2mask.score.metrics import Floats, intersection_over_union, mean_of_known, percent
 
 Plane = npt.NDArray[np.uint8]
@@ -19,13 +20,13 @@ class MaskCounts:
 
     A pixel that the mask leaves open (255) is a miss of its class: it counts as truth and as no prediction.
 
-    Attributes:
-        table: (N, C + 1, C + 2) int64, [image, truth, mask]; the last column is what the mask leaves open.
+    An image is kept as the pairs of truth and mask that it has, some ten, not as a table of all pairs.
     """
 
     def __init__(self, class_count: int, images: int) -> None:
-        self.class_count = class_count
-        self.table: Counts = np.zeros((images, class_count + 1, class_count + 2), np.int64)
+        self.class_count, self.image_count = class_count, images
+        self._pairs: dict[int, bytes] = {}
+        """Number of an image -> n int32 places in a table of all pairs, then n int32 numbers of pixels."""
 
     def add(self, index: int, mask: Plane, truth: Plane) -> None:
         """Count one image. Raises ``InputError`` for masks of another size or with values that are no class."""
@@ -38,12 +39,42 @@ class MaskCounts:
             raise InputError(f"the mask or the truth of image {index} has values above {self.class_count}.")
         column[column == IGNORE] = self.class_count + 1
         counted = np.bincount(row * size + column, minlength=(self.class_count + 1) * size)
-        self.table[index] = counted.reshape(self.class_count + 1, size)
+        there = np.flatnonzero(counted)
+        self._pairs[index] = np.concatenate([there, counted[there]]).astype(np.int32).tobytes()
+
+    def merge(self, other: MaskCounts) -> MaskCounts:
+        """Counts over the images of both."""
+        merged = MaskCounts(self.class_count, self.image_count)
+        merged._pairs = self._pairs | other._pairs
+        return merged
+
+    @property
+    def images(self) -> int:
+        """Number of images with a pixel whose truth is known."""
+        return sum(bool(packed) for packed in self._pairs.values())
+
+    @property
+    def table(self) -> Counts:
+        """(C + 1, C + 2) int64, [truth, mask], of all images; the last column is what the masks leave open."""
+        total = np.zeros((self.class_count + 1, self.class_count + 2), np.int64)
+        for index in self._pairs:
+            total += self._table_of(index)
+        return total
 
     def image_counts(self) -> ImageCounts:
         """Pixels of each image for the bootstrap."""
-        inner = self.table[:, :, : self.class_count + 1]  # (N, C + 1, C + 1)
-        return ImageCounts(np.diagonal(inner, axis1=1, axis2=2), inner.sum(axis=1), self.table.sum(axis=2))
+        rows = CountRows(self.image_count, self.class_count)
+        for index in self._pairs:
+            table = self._table_of(index)
+            inner = table[:, :-1]  # (C + 1, C + 1)
+            rows.set(index, np.diagonal(inner), inner.sum(axis=0), table.sum(axis=1))
+        return rows.counts()
+
+    def _table_of(self, index: int) -> Counts:
+        places, pixels = np.frombuffer(self._pairs[index], np.int32).reshape(2, -1)
+        table = np.zeros((self.class_count + 1, self.class_count + 2), np.int64)
+        table.reshape(-1)[places] = pixels
+        return table
 
 
 @dataclass(frozen=True)
@@ -66,13 +97,13 @@ class MaskScores:
 
 def mask_scores(counts: MaskCounts) -> MaskScores:
     """Figures over all images together, as the benchmarks of the field count them."""
-    table = counts.table.sum(axis=0)  # (C + 1, C + 2)
+    table = counts.table  # (C + 1, C + 2)
     truth, predicted = table.sum(axis=1), table[:, :-1].sum(axis=0)  # (C + 1,) each
     hits = np.diagonal(table[:, :-1])
     iou = intersection_over_union(hits, predicted, truth)
     precision, recall = percent(hits[1:], predicted[1:]), percent(hits[1:], truth[1:])
     return MaskScores(
-        images=int(counts.table.any(axis=(1, 2)).sum()),
+        images=counts.images,
         miou=float(mean_of_known(iou)),
         precision=float(mean_of_known(precision)),
         recall=float(mean_of_known(recall)),

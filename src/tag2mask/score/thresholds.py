@@ -31,6 +31,8 @@ FIXED = 0.30
 """Share of a map's maximum."""
 ABSENT_QUANTILE = 0.7
 EPSILON = 1e-5
+MOST_PEAKS = 1 << 22
+"""Of more images than have this many peaks, every n-th does for the floor: it is a whole level of 255 anyhow."""
 
 
 def minimum_cross_entropy(map_levels: Counts) -> int:
@@ -56,7 +58,12 @@ def minimum_cross_entropy(map_levels: Counts) -> int:
     return int(best[(len(best) - 1) // 2])
 
 
-def absent_floor(peaks: Floats, tags: npt.NDArray[np.bool_]) -> int:
+def peak_stride(images: int, classes: int) -> int:
+    """From every how many-th image ``absent_floor`` should be given the peaks; 1 up to ``MOST_PEAKS``."""
+    return -(-images * classes // MOST_PEAKS) or 1
+
+
+def absent_floor(peaks: npt.NDArray[np.floating], tags: npt.NDArray[np.bool_]) -> int:
     """Level below which no threshold should go: what the maps of absent classes reach all the same.
 
     A map's values are shares of its own maximum. The peak of a class in a photo without it, as a share of the median
@@ -64,7 +71,7 @@ def absent_floor(peaks: Floats, tags: npt.NDArray[np.bool_]) -> int:
     maps with broad shoulders it lifts a rule that cuts too low; on clean maps it lies below the rule and does nothing.
 
     Args:
-        peaks: (N, C) maximum of relu(M) of every class in every photo; tags: (N, C).
+        peaks: (N, C) maximum of relu(M) of every class in every photo, or in every ``peak_stride``-th; tags: (N, C).
 
     Returns:
         A level from 1 to 255; 1 where no photo lacks a class that another has, and where the peaks tell nothing: when
@@ -72,9 +79,10 @@ def absent_floor(peaks: Floats, tags: npt.NDArray[np.bool_]) -> int:
     """
     relative = []
     for c in range(tags.shape[1]):
-        own = np.median(peaks[tags[:, c], c]) if tags[:, c].any() else 0.0
+        column = peaks[:, c].astype(np.float64)  # (N,)
+        own = np.median(column[tags[:, c]]) if tags[:, c].any() else 0.0
         if own > 0:
-            relative.append(peaks[~tags[:, c], c] / (own + EPSILON))
+            relative.append(column[~tags[:, c]] / (own + EPSILON))
     reached = np.concatenate(relative) if relative else np.zeros(0)
     reached = reached[np.isfinite(reached)]
     floor = np.quantile(reached, ABSENT_QUANTILE) if len(reached) else 0.0

@@ -12,8 +12,8 @@ import numpy as np
 
 from tag2mask import ranks
 from tag2mask.data import TaggedImages
+from tag2mask.data.kept_planes import KeptPlanes
 from tag2mask.data.masks import Masks
-from tag2mask.progress import Step
 from tag2mask.score import (
     NEEDS_MASKS,
     PROTOCOLS,
@@ -27,6 +27,7 @@ from tag2mask.score import (
     choose_level,
     mean_average_precision,
     paired_bootstrap,
+    peak_stride,
     scores,
 )
 from tag2mask.stages.localize import ImageMaps
@@ -35,8 +36,8 @@ FIGURES = ("miou", "precision", "recall", "fdr", "leak", "pixel_ap")
 """What summary.json holds of each method and protocol, in percent."""
 REFERENCES = ("continued", "halo", "sharpen")
 """The controls that ``fpr`` is compared with."""
-MASKS_IN_MEMORY = 1_000_000_000
-"""Bytes of masks that are kept, so that the next method need not read them again."""
+KEPT_BYTES = 1 << 24
+"""What masks take that are kept, packed, so that the next method need not read or draw them again: 5,000 of VOC's."""
 
 
 @dataclass(frozen=True)
@@ -50,28 +51,33 @@ class MethodScores:
 
 
 class Truth:
-    """Masks and contexts of a set, read once and kept where they fit into memory."""
+    """Masks and contexts of a set, read when they are needed; the last one, and some more, are kept."""
 
     def __init__(self, masks: Masks, images: TaggedImages) -> None:
         self.masks, self.images = masks, images
-        self._kept: dict[int, tuple[np.ndarray, np.ndarray | None]] = {}
-        self._bytes = 0
+        self._kept = KeptPlanes(KEPT_BYTES), KeptPlanes(KEPT_BYTES)
+        self._last: tuple[int, tuple[np.ndarray, np.ndarray | None]] | None = None
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Mask and context map of an image, each (H, W) uint8."""
-        if index in self._kept:
-            return self._kept[index]
-        size_hw = self.images.image(index).size[::-1]  # a mask of another size is an error that names it
-        context = self.masks.context(index, size_hw) if self.masks.contexts else None
-        pair = (self.masks.mask(index, size_hw), context)
-        self._bytes += sum(plane.nbytes for plane in pair if plane is not None)
-        if self._bytes < MASKS_IN_MEMORY:
-            self._kept[index] = pair
-        return pair
+        """Mask and context map of an image, each (H, W) uint8, read-only."""
+        if self._last is None or self._last[0] != index:
+            self._last = index, self._read(index)
+        return self._last[1]
 
-    def size(self, index: int, step: Step) -> tuple[int, int]:
-        """(height, width) of an image; tells ``step`` how many have been read."""
-        step(index + 1, len(self.images))
+    def _read(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
+        mask, context = (kept.get(index) for kept in self._kept)
+        if mask is not None and (context is not None or self.masks.contexts is None):
+            return mask, context
+        size_hw = self.images.size_hw(index)  # a mask of another size is an error that names it
+        mask = self.masks.mask(index, size_hw)
+        context = self.masks.context(index, size_hw) if self.masks.contexts else None
+        for kept, plane in zip(self._kept, (mask, context), strict=True):
+            if plane is not None:
+                kept.keep(index, plane)
+        return mask, context
+
+    def size_hw(self, index: int) -> tuple[int, int]:
+        """(height, width) of an image."""
         height, width = self[index][0].shape
         return height, width
 
@@ -87,18 +93,21 @@ def score_method(maps: Iterable[ImageMaps], truth: Truth, labels: np.ndarray) ->
     contexts = truth.masks.contexts
     count = 0 if contexts is None else len(contexts.names)
     histograms = ScoreHistograms(labels.shape[1], count, images=len(labels))
-    logits, peaks = np.zeros(labels.shape), np.zeros(labels.shape)
+    logits = np.zeros(labels.shape, np.float32)  # (N, C)
+    stride = peak_stride(*labels.shape)
+    peaks = np.zeros(labels[::stride].shape, np.float32)
     for image in maps:
         mask, context = truth[image.index]
         histograms.add(image.index, image.classes, image.maps, mask, context)
-        peaks[image.index] = image.peaks
+        if image.index % stride == 0:
+            peaks[image.index // stride] = image.peaks
         logits[image.index] = np.nan if image.logits is None else image.logits
     every = ranks.gathered(histograms)
     peaks, logits = ranks.total(peaks), ranks.total(logits)
     if not every:
         return MethodScores(histograms, {}, {})
     histograms = reduce(ScoreHistograms.merge, every)
-    floor = absent_floor(peaks, labels)
+    floor = absent_floor(peaks, labels[::stride])
     by_protocol = {
         protocol: scores(histograms, choose_level(histograms, protocol, floor=floor), contexts)
         for protocol in PROTOCOLS

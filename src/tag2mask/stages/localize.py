@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +22,8 @@ from tag2mask.stages.network import SeedSetup
 
 LOCALIZED_AT_ONCE = 32
 """Images that go through the network together when nothing is stored."""
-Sizes = Sequence[tuple[int, int]] | Mapping[int, tuple[int, int]]
-"""(height, width) of images by their number."""
+Sizes = Callable[[int], tuple[int, int]]
+"""From the number of an image to its (height, width)."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def _localize_batch(
         peaks = np.zeros_like(peaks)  # no floor follows from these
     for row, index in enumerate(batch.tolist()):
         classes = np.flatnonzero(setup.images.labels[index])  # (P,)
-        size = sizes[index]
+        size = sizes(index)
         if len(classes):
             chosen = torch.from_numpy(classes).to(setup.device)
             planes = quantised(localization_maps(maps, row, chosen, size).cpu().numpy())  # (P, H, W)
@@ -86,12 +86,10 @@ def store_maps(
     missing = [i for i in wanted if not map_path(folder, setup.images.ids[i]).is_file()]
     step(len(wanted) - len(missing), len(wanted))
     for number, index in enumerate(missing, 1):
-        width, height = setup.images.image(index).size
         if config.method == "cam":
-            sizes = {index: (height, width)}
-            (image,) = _localize_batch(setup, config, np.array([index]), sizes, prototypes)
+            (image,) = _localize_batch(setup, config, np.array([index]), setup.images.size_hw, prototypes)
         else:
-            image = _attribute(setup, config, index, (height, width))
+            image = _attribute(setup, config, index, setup.images.size_hw(index))
         save_maps(map_path(folder, setup.images.ids[index]), image.classes, image.maps, image.peaks)
         step(len(wanted) - len(missing) + number, len(wanted))
     ranks.wait()

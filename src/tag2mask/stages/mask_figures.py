@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +58,13 @@ def refiners_of(run: Path, seed: int, method: str) -> list[Refiner]:
 
 
 def count_masks(setup: SeedSetup, folder: Path, truth: Truth) -> MaskCounts:
-    """Pixel counts of a folder of masks."""
+    """Pixel counts of a folder of masks; of processes that share them, the first has those of all."""
     masks = open_pseudo_masks(folder, setup.images.ids, len(setup.images.classes))
     counts = MaskCounts(len(setup.images.classes), len(setup.images))
     for index in ranks.mine(range(len(setup.images))):
         counts.add(index, masks.mask(index), truth[index][0])
-    counts.table = ranks.total(counts.table)
-    return counts
+    every = ranks.gathered(counts)
+    return reduce(MaskCounts.merge, every) if every else counts
 
 
 def summarise_stages(

@@ -14,7 +14,7 @@ from tag2mask.data import TaggedImages
 from tag2mask.maps.store import load_maps
 from tag2mask.processes import over_images
 from tag2mask.progress import Step
-from tag2mask.score import LEVELS, ScoreHistograms, absent_floor, choose_level
+from tag2mask.score import LEVELS, ScoreHistograms, absent_floor, choose_level, peak_stride
 from tag2mask.stages.localize import map_path
 from tag2mask.stages.mask_work import MaskJob, write_job_masks
 
@@ -22,13 +22,16 @@ from tag2mask.stages.mask_work import MaskJob, write_job_masks
 def rule_level(images: TaggedImages, maps: Path, step: Step) -> int:
     """Threshold level 1..255 of protocol ``gtfree``, chosen on the stored maps of all images."""
     histograms = ScoreHistograms(len(images.classes), images=len(images))
-    peaks = np.zeros(images.labels.shape)  # (N, C)
+    stride = peak_stride(*images.labels.shape)
+    tags = images.labels[::stride]
+    peaks = np.zeros(tags.shape, np.float32)
     for index, name in ranks.mine(enumerate(images.ids)):
         stored = load_maps(map_path(maps, name))
         histograms.add(index, stored.classes.astype(np.int64), stored.maps, None)
-        peaks[index] = stored.peaks
+        if index % stride == 0:
+            peaks[index // stride] = stored.peaks
         step(index + 1, len(images))
-    floor = absent_floor(ranks.total(peaks), images.labels)
+    floor = absent_floor(ranks.total(peaks), tags)
     every = ranks.gathered(histograms)
     return ranks.once(lambda: choose_level(reduce(ScoreHistograms.merge, every), "gtfree", floor=floor))
 
@@ -43,14 +46,11 @@ def write_masks(images: TaggedImages, maps: Path, folder: Path, level: int, step
 
     Masks that exist are written again, as the threshold belongs to the whole set.
     """
-    jobs = [
-        MaskJob(i, images.reader, map_path(maps, name), (level,), mask_path(folder, name))
-        for i, name in ranks.mine(enumerate(images.ids))
-    ]
-    for number, job in enumerate(jobs, 1):
+    for index, name in ranks.mine(enumerate(images.ids)):
+        job = MaskJob(index, images.reader, map_path(maps, name), (level,), mask_path(folder, name))
         job.mask.unlink(missing_ok=True)
         write_job_masks(job)
-        step(number, len(jobs))
+        step(index + 1, len(images))
     ranks.wait()
 
 
@@ -66,19 +66,18 @@ def write_refined_masks(
     levels = (level, share_of(level, config.foreground), share_of(level, config.background)) if certain else (level,)
 
     def jobs() -> Iterator[MaskJob]:
-        for index, name in own:
+        for index, name in ranks.mine(enumerate(images.ids)):
             sure = mask_path(certain, name) if certain else None
             if not (mask_path(folder, name).is_file() and (sure is None or sure.is_file())):
                 yield MaskJob(
-                    index, images.reader, map_path(maps, name), levels, mask_path(folder, name), sure,
+                    0, images.alone(index), map_path(maps, name), levels, mask_path(folder, name), sure,
                     config.crf_settings, config.crf_backend, config.crf_longest,
                 )  # fmt: skip
 
-    own = list(ranks.mine(enumerate(images.ids)))
-    missing = list(jobs())
-    done = len(own) - len(missing)
-    step(done, len(own))
-    over_images(write_job_masks, missing, len(missing), config.processes, step, done)
+    own = len(range(ranks.rank(), len(images), ranks.world()))
+    missing = sum(1 for _ in jobs())
+    step(own - missing, own)
+    over_images(write_job_masks, jobs(), missing, config.processes, step, own - missing)
     ranks.wait()
 
 

@@ -109,16 +109,10 @@ def import_run(config: RunConfig, run: Path, maps: Path, report: Reporter) -> Im
         data = data_of_seed(config.data, config.seeds[0])
         images = open_images(data)
         home = method_folder(run, config.seeds[0], IMPORTED)
-        with report.task("sizes of the photos") as step:
-            sizes = []
-            for index in range(len(images)):
-                width, height = images.image(index).size
-                sizes.append((height, width))
-                step(index + 1, len(images))
         fresh = home.with_name(f"{IMPORTED}.partial")
         remove(fresh)
         with report.task("maps") as step:
-            summary = import_maps(maps, images.ids, images.labels, sizes, fresh / "maps" / data.split, step)
+            summary = import_maps(maps, images.ids, images.labels, images.size_hw, fresh / "maps" / data.split, step)
         remove(home)  # masks and networks of earlier maps are void
         fresh.rename(home)
         return summary
@@ -210,7 +204,7 @@ def evaluate_stages(run: Path, methods: tuple[str, ...], split: str, report: Rep
             setup = set_up_seed(config, run, seed, device, report, split) if other else training
             truth = Truth(require_masks(setup), setup.images)
             results[seed] = score_seed(config, setup, training, truth, run, chosen_methods(config, chosen), report)
-    summary = summarise_stages(results, split or config.data.split, config.refine)
+    summary = ranks.once(lambda: summarise_stages(results, split or config.data.split, config.refine))
     if not methods:
         ranks.once(lambda: write_json(run / (f"stages.{split}.json" if other else "stages.json"), summary))
     return summary
@@ -248,12 +242,10 @@ def evaluate_run(
         setup = set_up_seed(config, run, seed, device, report, split)
         masks = require_masks(setup)
         truth = Truth(masks, setup.images)
-        with report.task(f"seed {seed}: masks") as step:
-            sizes = [truth.size(i, step) for i in range(len(setup.images))]
         names, contexts = setup.images.classes.names, masks.contexts.names if masks.contexts else ()
         results[seed] = {}
         for name in chosen:
-            results[seed][parts_of(name)[0]] = score_maps(config, setup, run, name, truth, sizes, report)
+            results[seed][parts_of(name)[0]] = score_maps(config, setup, run, name, truth, report)
     other = split and split != config.data.split
     seconds = time.monotonic() - start
 

@@ -247,17 +247,17 @@ def write_all_power_labels(
 ) -> None:
     """PSA's own labels for every image; those that exist are left alone."""
     images = training.images
-    own = list(ranks.mine(enumerate(images.ids)))
-    missing = [i for i, name in own if not mask_path(folder, name).is_file()]
-    jobs = [
+    missing = [i for i, name in ranks.mine(enumerate(images.ids)) if not mask_path(folder, name).is_file()]
+    done = len(range(ranks.rank(), len(images), ranks.world())) - len(missing)
+    jobs = (
         PowersJob(
-            i, images.reader, map_path(maps, images.ids[i]), mask_path(folder, images.ids[i]), refine.psa,
+            0, images.alone(i), map_path(maps, images.ids[i]), mask_path(folder, images.ids[i]), refine.psa,
             refine.crf_longest,
         )
         for i in missing
-    ]
+    )
     with report.task(f"seed {training.seed}: labels of PSA") as step:
-        over_images(write_power_labels, jobs, len(jobs), refine.processes, step, len(own) - len(jobs))
+        over_images(write_power_labels, jobs, len(missing), refine.processes, step, done)
     ranks.wait()
 
 

@@ -49,7 +49,8 @@ def ood_images(folder: str, classes: Classes) -> TaggedImages:
     """The photos of ``ood_paths``, without any tag."""
     paths = ood_paths(folder)
     labels = np.zeros((len(paths), len(classes)), dtype=bool)
-    return TaggedImages(classes, tuple(map(str, paths)), labels, partial(read_path, paths))
+    names = tuple(map(str, paths))
+    return TaggedImages(classes, names, labels, partial(read_path, names))
 
 
 def saliency_images(folder: str, images: TaggedImages) -> TaggedImages:

@@ -9,14 +9,14 @@ from tag2mask.progress import Reporter
 from tag2mask.runs import locked
 from tag2mask.stages.attribution import parts_of, stored_image_maps
 from tag2mask.stages.evaluate import MethodScores, Truth, score_method
-from tag2mask.stages.localize import Sizes, localize
+from tag2mask.stages.localize import localize
 from tag2mask.stages.network import SeedSetup
 from tag2mask.stages.refine import maps_of
 from tag2mask.stages.train import load_method
 
 
 def score_maps(
-    config: RunConfig, setup: SeedSetup, run: Path, name: str, truth: Truth, sizes: Sizes, report: Reporter
+    config: RunConfig, setup: SeedSetup, run: Path, name: str, truth: Truth, report: Reporter
 ) -> MethodScores:
     """Score the maps of a method, ``fpr``, or those by another attribution, ``fpr/advcam``.
 
@@ -27,7 +27,7 @@ def score_maps(
     if parts_of(name)[1] == "cam":
         prototypes = load_method(setup, name, run)
         with report.task(f"seed {setup.seed}: figures of {name}") as step:
-            return score_method(localize(setup, config.maps, sizes, step, prototypes), truth, labels)
+            return score_method(localize(setup, config.maps, truth.size_hw, step, prototypes), truth, labels)
     with locked(run):
         folder = maps_of(config, setup, run, name, report)
     with report.task(f"seed {setup.seed}: figures of {name}") as step:

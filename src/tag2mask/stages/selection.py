@@ -88,8 +88,7 @@ def score(setup: SeedSetup, method: str, run: Path, truth: dict[str, Truth], rep
     prototypes = load_method(setup, method, run)
     config = read_settings(run)
     with report.task(f"seed {setup.seed}: {method} on {setup.data.split}") as step:
-        sizes = [masks.size(index, lambda *_: None) for index in range(len(setup.images))]
-        return score_method(localize(setup, config.maps, sizes, step, prototypes), masks, setup.images.labels)
+        return score_method(localize(setup, config.maps, masks.size_hw, step, prototypes), masks, setup.images.labels)
 
 
 def markdown(result: dict[str, Any]) -> str:
