@@ -18,7 +18,7 @@ SOURCE = Path(tag2mask.__file__).parent
 PROJECT = Path(__file__).parents[2]
 
 ORDER = (
-    ("errors", "config", "presets", "progress"),
+    ("errors", "config", "presets", "progress", "atomic"),
     ("data",),
     ("hosts",),
     ("fpr",),
@@ -28,7 +28,7 @@ ORDER = (
     ("refine",),
     ("segment",),
     ("score",),
-    ("runs", "checkpoints"),
+    ("runs", "manifests", "checkpoints"),
     ("engine",),
     ("settings",),
     ("stages",),

@@ -15,7 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tag2mask.atomic import named, read_back
 from tag2mask.config import HostConfig, ViewsConfig
+from tag2mask.data.fingerprint import photos_fingerprint
 from tag2mask.data.images import TaggedImages
 from tag2mask.data.views import mirrored_draws, random_crop, rescaled, square, to_tensor, zoomed
 
@@ -105,7 +107,7 @@ class CachedInputs(PhotoInputs):
         super().__init__(host, images, views, device)
         manifest = json.loads((folder / "manifest.json").read_text())
         self.arrays = [
-            np.load(folder / name, mmap_mode="r") for name in manifest["arrays"]
+            np.load(folder / name, mmap_mode="r") for name in manifest["files"]
         ]  # (N, 2, D, H, W) each
 
     def training(self, indices: np.ndarray, seed: int, epoch: int) -> list[Tensor]:
@@ -166,13 +168,29 @@ def device_of(host: FrozenHalf) -> torch.device:
     return next(host.frozen_stages.parameters()).device
 
 
+def cache_fault(folder: Path, images: TaggedImages) -> str:
+    """Why a cache cannot be used, for a message; empty when it can: it is whole, and its photos are these still."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        if manifest["photos"] != photos_fingerprint(images):
+            return "photos have changed"
+        wrong = [name for name, (size, _) in manifest["files"].items() if (folder / name).stat().st_size != size]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return "its manifest is missing or damaged"
+    return f"{wrong[0]} is cut off" if wrong else ""
+
+
 def build_cache(
     host: FrozenHalf, images: TaggedImages, views: ViewsConfig, device: torch.device, folder: Path, progress: Progress,
     batch_size: int = 4,
 ) -> None:  # fmt: skip
-    """Fill ``folder`` with the frozen half's output; the folder appears only when it is complete."""
-    if (folder / "manifest.json").is_file():
+    """Fill ``folder`` with the frozen half's output; the folder appears only when it is complete.
+
+    Its ``manifest.json`` has the size and sha256 of every array, and the fingerprint of the photos.
+    """
+    if not cache_fault(folder, images):
         return
+    photos = photos_fingerprint(images)  # before any is read
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -187,13 +205,22 @@ def build_cache(
                 shape = (len(images), 2, *plain.shape[1:])
                 path = partial / f"level{number}.npy"
                 arrays.append(np.lib.format.open_memmap(path, "w+", np.float16, shape))
+                take_space(path)
             arrays[number][batch, 0] = plain.half().cpu().numpy()
             arrays[number][batch, 1] = mirrored.half().cpu().numpy()
         progress(int(batch[-1]) + 1, len(images))
     for array in arrays:
         array.flush()
-    names = [f"level{number}.npy" for number in range(len(arrays))]
-    (partial / "manifest.json").write_text(json.dumps({"arrays": names, "images": len(images)}))
+    files = {f"level{number}.npy": read_back(partial / f"level{number}.npy") for number in range(len(arrays))}
+    (partial / "manifest.json").write_text(json.dumps({"files": files, "images": len(images), "photos": photos}))
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(partial, folder)
     host.train(host_mode)
+
+
+def take_space(path: Path) -> None:
+    """Take a file's whole size from the disk now, where the system can: mapped memory on a full disk is no error, but
+    the end of the process."""
+    if hasattr(os, "posix_fallocate"):
+        with named(path), path.open("rb+") as file:
+            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)

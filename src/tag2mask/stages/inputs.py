@@ -16,6 +16,7 @@ from tag2mask.hosts.inputs import (
     PhotoInputs,
     build_cache,
     cache_bytes,
+    cache_fault,
     cache_key,
     frozen_fingerprint,
 )
@@ -47,7 +48,10 @@ def open_inputs(
     source = str(data) if data.kind == "cooccur" else str(Path(data.root).resolve())
     key = cache_key(frozen, views, images, source + frozen_fingerprint(host))
     folder = run / "cache" / key
-    if not (folder / "manifest.json").is_file():
+    fault = cache_fault(folder, images)
+    if fault:
+        if folder.exists():
+            report.say(f"{folder}: {fault}, so frozen features are computed anew.")
         run.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(run).free
         if size > free:  # writing to mapped memory on a full disk kills the process

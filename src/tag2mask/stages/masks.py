@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from tag2mask.atomic import Written
 from tag2mask.config import RefineConfig
 from tag2mask.data import TaggedImages
+from tag2mask.manifests import Manifest
 from tag2mask.maps.store import load_maps
 from tag2mask.progress import Step
 from tag2mask.score import LEVELS, ScoreHistograms, absent_floor, choose_level
@@ -39,14 +41,11 @@ def write_masks(images: TaggedImages, maps: Path, folder: Path, level: int, step
 
     Masks that exist are written again, as the threshold belongs to the whole set.
     """
-    jobs = [
-        MaskJob(i, images.reader, map_path(maps, name), (level,), mask_path(folder, name))
-        for i, name in enumerate(images.ids)
-    ]
-    for number, job in enumerate(jobs, 1):
-        job.mask.unlink(missing_ok=True)
-        write_job_masks(job)
-        step(number, len(jobs))
+    manifest = Manifest(folder)
+    for index, name in enumerate(images.ids):
+        job = MaskJob(index, images.reader, map_path(maps, name), (level,), mask_path(folder, name))
+        manifest.add(job.mask, *write_job_masks(job))
+        step(index + 1, len(images))
 
 
 def write_refined_masks(
@@ -58,12 +57,14 @@ def write_refined_masks(
     Args:
         certain: folder of masks that hold what is certain, 255 elsewhere; None for none.
     """
+    described, sure_described = Manifest(folder), Manifest(certain) if certain else None
     levels = (level, share_of(level, config.foreground), share_of(level, config.background)) if certain else (level,)
 
     def jobs() -> Iterator[MaskJob]:
         for index, name in enumerate(images.ids):
             sure = mask_path(certain, name) if certain else None
-            if not (mask_path(folder, name).is_file() and (sure is None or sure.is_file())):
+            there = described.holds(mask_path(folder, name))
+            if not there or (sure is not None and sure_described is not None and not sure_described.holds(sure)):
                 yield MaskJob(
                     index, images.reader, map_path(maps, name), levels, mask_path(folder, name), sure,
                     config.crf_settings, config.crf_backend, config.crf_longest,
@@ -72,7 +73,19 @@ def write_refined_masks(
     missing = list(jobs())
     done = len(images) - len(missing)
     step(done, len(images))
-    over_images(write_job_masks, missing, len(missing), config.processes, step, done)
+
+    def received(job: MaskJob, written: list[Written]) -> None:
+        described.add(job.mask, written[0])
+        if job.certain is not None and sure_described is not None:
+            sure_described.add(job.certain, written[1])
+
+    over_images(write_job_masks, missing, len(missing), config.processes, step, done, received)
+
+
+def complete(images: TaggedImages, folder: Path) -> bool:
+    """Whether a folder has the mask of every image, as it was written."""
+    manifest = Manifest(folder)
+    return all(manifest.holds(mask_path(folder, name)) for name in images.ids)
 
 
 def share_of(level: int, factor: float) -> int:
