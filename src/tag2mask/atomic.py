@@ -29,7 +29,7 @@ def named(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is None:
+        if error.errno and error.filename is None:
             error.filename = str(path)
         raise
 
@@ -67,9 +67,10 @@ def read_back(path: Path) -> Written:
 
 
 def check_writable(folder: Path) -> None:
-    """Raise the ``OSError`` that writing to a folder would raise, before there is work to lose; makes the folder."""
-    write_bytes(folder / ".writable", b"1")
-    (folder / ".writable").unlink()
+    """Raise the ``OSError`` that writing to a folder would raise, which need not be there yet."""
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    write_bytes(there / ".writable", b"1")
+    (there / ".writable").unlink()
 
 
 def told(error: OSError) -> str:

@@ -68,7 +68,7 @@ class Manifest:
 
 
 def append(file: Path, entry: Entry, durable: bool = False) -> None:
-    """Add a line to a manifest. ``durable``: also where the machine loses its power in the next moment."""
+    """Add a line to a manifest. ``durable``: it stays where the machine loses its power in the next moment."""
     file.parent.mkdir(parents=True, exist_ok=True)
     row = {"name": entry.name, "size": entry.written.size, "sha256": entry.written.sha256}
     with named(file), file.open("a+b") as lines:
@@ -83,8 +83,10 @@ def append(file: Path, entry: Entry, durable: bool = False) -> None:
 
 
 def record(path: Path, written: Written) -> None:
-    """Describe a file that is about to appear."""
-    append(path.parent / "manifest.jsonl", Entry(path.name, written), durable=True)
+    """Describe a single file that is about to appear; what is known of it already is not written again."""
+    entry = Entry(path.name, written)
+    if entry not in entries(path.parent):
+        append(path.parent / "manifest.jsonl", entry, durable=True)
 
 
 def proven(path: Path) -> Written | None:
@@ -105,13 +107,12 @@ def prove(path: Path) -> Written:
     return found
 
 
+def write_described(path: Path, content: bytes) -> None:
+    """Write a single file, atomically, and describe it."""
+    record(path, Written(len(content), sha256(content).hexdigest()))
+    write_bytes(path, content)
+
+
 def write_result(path: Path, value: Any) -> None:
     """Write JSON and describe it; not-a-number is not JSON and must have been replaced."""
-    content = (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
-    write_described(path, content)
-
-
-def write_described(path: Path, content: bytes) -> None:
-    """Write a single file, atomically; its line comes first, as that of weights."""
-    append(path.parent / "manifest.jsonl", Entry(path.name, Written(len(content), sha256(content).hexdigest())))
-    write_bytes(path, content)
+    write_described(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())

@@ -278,7 +278,7 @@ def prepare_report(run: Path, report: Reporter) -> None:
             continue
         prototypes, folder = load_method(setup, method, run), method_folder(run, setup.seed, method) / "gallery"
         maps = replace(config.maps, method="cam") if method in WITHOUT_GRADIENT else config.maps
-        renew(facts_of(folder), map_settings(maps), map_inputs(setup, run, method), [folder], report)
+        renew(facts_of(folder), map_settings(maps), map_inputs(setup, run, method) or {}, [folder], report)
         with report.task(f"pictures of {method}") as step:
             store_maps(setup, maps, folder, step, chosen, prototypes)
         for source in segmenter_sources(run, setup.seed, method):
@@ -383,9 +383,10 @@ def read_settings(run: Path) -> RunConfig:
         raise InputError(
             f"there is no settings.yaml in {run}; give the folder of a run (the --out of `tag2mask train`)."
         )
+    content = read_yaml(path)
     if not path.read_bytes().endswith(b"\n"):
         raise InputError(f"{path} is cut off; restore it, as defaults would stand in for what is missing.")
-    return config_from_dict(read_yaml(path), str(path))
+    return config_from_dict(content, str(path))
 
 
 def first_difference(stored: Any, given: Any, prefix: str = "") -> str:

@@ -77,9 +77,9 @@ def maps_of(config: RunConfig, setup: SeedSetup, run: Path, method: str, report:
     folder = method_folder(run, setup.seed, method) / "maps" / setup.data.split
     trained, _ = parts_of(method)
     maps = maps_config(config.maps, method)
-    weights = method_folder(run, setup.seed, trained) / WEIGHTS
-    if weights.is_file():  # without them these maps, perhaps another program's, are all that there is
-        renew(facts_of(folder), map_settings(maps), map_inputs(setup, run, trained), [folder], report)
+    inputs = map_inputs(setup, run, trained)
+    if inputs is not None:
+        renew(facts_of(folder), map_settings(maps), inputs, [folder], report)
     manifest = Manifest(folder)
     bad = sum(not manifest.holds(map_path(folder, name)) for name in setup.images.ids)
     if bad and trained == IMPORTED:
@@ -95,13 +95,14 @@ def maps_of(config: RunConfig, setup: SeedSetup, run: Path, method: str, report:
     return folder
 
 
-def map_inputs(setup: SeedSetup, run: Path, method: str) -> Inputs:
-    """What the maps of a trained method are made of."""
+def map_inputs(setup: SeedSetup, run: Path, method: str) -> Inputs | None:
+    """What the maps of a method are made of; None where that is not there, and its maps are all that there is."""
     home = method_folder(run, setup.seed, method)
-    inputs = {"weights": hash_of(home / WEIGHTS), "photos": setup.photos, "tags": fingerprint(setup)[:16]}
-    if method == "training_free":
-        inputs["prototypes"] = hash_of(home / PROTOTYPES)
-    return inputs
+    sources = {"weights": home / WEIGHTS, **({"prototypes": home / PROTOTYPES} if method == "training_free" else {})}
+    if not all(path.is_file() for path in sources.values()):
+        return None
+    hashes = {name: hash_of(path) for name, path in sources.items()}
+    return {**hashes, "photos": setup.photos, "tags": fingerprint(setup)[:16]}
 
 
 def forget(run: Path, setup: SeedSetup, method: str) -> None:
