@@ -110,7 +110,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
         try:
             save_file(plain, partial, {METADATA: json.dumps({"format": FORMAT, **metadata})})
         except SafetensorError as error:  # it hides what the system said
-            code = re.search(r"code: (\d+)", str(error))
+            code = re.search(r"os error (\d+)", str(error))
             if code is None:
                 raise
             raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from error

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from tag2mask import __version__
-from tag2mask.atomic import named, write_bytes
+from tag2mask.atomic import FULL, named, write_bytes
 from tag2mask.errors import InputError
 
 LOCK_SECONDS = 0.2
@@ -117,14 +117,8 @@ def locked(run: Path) -> Iterator[None]:
         yield
         return
     try:
-        with path.open("x") as file:
-            try:
-                with named(path):
-                    file.write(mine)
-                    file.flush()
-            except OSError:
-                path.unlink()
-                raise
+        with named(path), path.open("x") as file:
+            file.write(mine)
     except FileExistsError:
         owner = _owner(path)
         if owner != mine and not _alive(owner):
@@ -137,8 +131,15 @@ def locked(run: Path) -> Iterator[None]:
             raise InputError(
                 f"another process ({owner}) is writing to {run}; wait for it, choose another --out, or delete {path}."
             ) from None
+    except OSError as error:
+        if error.errno in FULL:  # it is there, and empty
+            path.unlink(missing_ok=True)
+        raise
     _held.add(key)
     try:
+        for left in run.glob(f"{path.name}.*"):  # by one that was killed while it took over
+            if not _alive(left.suffix.removeprefix(".")):
+                left.unlink(missing_ok=True)
         yield
     finally:
         _held.discard(key)

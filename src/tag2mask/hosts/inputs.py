@@ -194,6 +194,19 @@ def build_cache(
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
+    try:
+        _fill_cache(host, images, views, device, partial, progress, batch_size, photos)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(partial, folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)  # it may be most of a disk
+        raise
+
+
+def _fill_cache(
+    host: FrozenHalf, images: TaggedImages, views: ViewsConfig, device: torch.device, partial: Path, progress: Progress,
+    batch_size: int, photos: str,
+) -> None:  # fmt: skip
     reader, host_mode = PhotoInputs(host, images, views, device), host.training
     host.eval()
     arrays: list[np.memmap] = []
@@ -204,8 +217,9 @@ def build_cache(
             if len(arrays) == number:
                 shape = (len(images), 2, *plain.shape[1:])
                 path = partial / f"level{number}.npy"
-                arrays.append(np.lib.format.open_memmap(path, "w+", np.float16, shape))
-                take_space(path)
+                with named(path):
+                    arrays.append(np.lib.format.open_memmap(path, "w+", np.float16, shape))
+                    take_space(path)
             arrays[number][batch, 0] = plain.half().cpu().numpy()
             arrays[number][batch, 1] = mirrored.half().cpu().numpy()
         progress(int(batch[-1]) + 1, len(images))
@@ -213,8 +227,6 @@ def build_cache(
         array.flush()
     files = {f"level{number}.npy": read_back(partial / f"level{number}.npy") for number in range(len(arrays))}
     (partial / "manifest.json").write_text(json.dumps({"files": files, "images": len(images), "photos": photos}))
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(partial, folder)
     host.train(host_mode)
 
 
@@ -222,5 +234,5 @@ def take_space(path: Path) -> None:
     """Take a file's whole size from the disk now, where the system can: mapped memory on a full disk is no error, but
     the end of the process."""
     if hasattr(os, "posix_fallocate"):
-        with named(path), path.open("rb+") as file:
+        with path.open("rb+") as file:
             os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
