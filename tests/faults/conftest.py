@@ -18,6 +18,7 @@ Mount = Callable[..., Path]
 def finished(tmp_path_factory: pytest.TempPathFactory, tiny: list[str]) -> Path:
     """A run with everything. Tests must not change it."""
     run = train(tmp_path_factory.mktemp("faults"), tiny)
+    assert main(["localize", str(run), "--methods", "fpr", "--quiet"]) == 0
     assert main(["refine", str(run), "--with", "irn", *REFINE, "--quiet"]) == 0
     assert main(["segment", str(run), "--from", "irn", *SEGMENT, "--quiet"]) == 0
     return run

@@ -89,7 +89,7 @@ def maps_of(config: RunConfig, setup: SeedSetup, run: Path, method: str, report:
         )
     if bad:
         prototypes = load_method(setup, trained, run)
-        forget(run, setup, method)
+        forget(run, setup, method, report)
         with report.task(f"seed {setup.seed}: maps of {method}") as step:
             store_maps(setup, maps, folder, step, prototypes=prototypes)
     return folder
@@ -105,16 +105,16 @@ def map_inputs(setup: SeedSetup, run: Path, method: str) -> Inputs | None:
     return {**hashes, "photos": setup.photos, "tags": fingerprint(setup)[:16]}
 
 
-def forget(run: Path, setup: SeedSetup, method: str) -> None:
-    """Remove what stands on a folder of maps that is not complete: thresholds are of the whole set."""
+def forget(run: Path, setup: SeedSetup, method: str, report: Reporter) -> None:
+    """Remove what stands on a folder of maps that is not complete, and say so: thresholds are of the whole set."""
     home, split = method_folder(run, setup.seed, method), setup.data.split
-    for refiner in REFINERS:
-        masks = output(run, setup, method, refiner)
-        facts_of(masks).unlink(missing_ok=True)
-        remove(masks)
-    for stale in (home / "crf" / "certain" / split, home / "irn" / "maps" / split, home / "psa" / "maps" / split):
-        facts_of(stale).unlink(missing_ok=True)
-        remove(stale)
+    stale = [output(run, setup, method, refiner) for refiner in REFINERS]
+    stale += [home / "crf" / "certain" / split, home / "irn" / "maps" / split, home / "psa" / "maps" / split]
+    if any(folder.exists() for folder in stale):
+        report.say(f"{home}: maps of {split} are made anew, so what was made of them is removed.")
+    for folder in stale:
+        facts_of(folder).unlink(missing_ok=True)
+        remove(folder)
 
 
 def refine(
