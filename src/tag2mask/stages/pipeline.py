@@ -24,7 +24,7 @@ from tag2mask.maps.imported import ImportSummary, import_maps
 from tag2mask.progress import Reporter
 from tag2mask.runs import holding_run, locked, method_folder, versions, write_text
 from tag2mask.score import MaskCounts
-from tag2mask.settings import config_from_dict, read_yaml
+from tag2mask.settings import config_from_dict, first_difference, read_yaml
 from tag2mask.stages.attribution import IMPORTED, WITHOUT_GRADIENT, all_attributed, attributed, map_settings, parts_of
 from tag2mask.stages.evaluate import MethodScores, Truth, summarise
 from tag2mask.stages.evidence import collect_evidence
@@ -387,14 +387,3 @@ def read_settings(run: Path) -> RunConfig:
     if not path.read_bytes().endswith(b"\n"):
         raise InputError(f"{path} is cut off; restore it, as defaults would stand in for what is missing.")
     return config_from_dict(content, str(path))
-
-
-def first_difference(stored: Any, given: Any, prefix: str = "") -> str:
-    """Dotted name of the first setting that differs; empty if none does."""
-    if isinstance(stored, dict) and isinstance(given, dict):
-        for key in {**stored, **given}:
-            found = first_difference(stored.get(key), given.get(key), f"{prefix}{key}.")
-            if found:
-                return found
-        return ""
-    return "" if stored == given else prefix.rstrip(".")

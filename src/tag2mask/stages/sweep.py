@@ -27,7 +27,7 @@ from tag2mask.errors import InputError
 from tag2mask.manifests import write_result
 from tag2mask.progress import Reporter
 from tag2mask.runs import locked, method_folder, read_json, seed_folder
-from tag2mask.settings import SettingsParser, add_run_settings, flattened, run_config
+from tag2mask.settings import SettingsParser, add_run_settings, first_difference, flattened, run_config
 from tag2mask.stages import pipeline
 from tag2mask.stages.evaluate import REFERENCES
 from tag2mask.stages.network import data_of_seed, set_up_seed
@@ -161,7 +161,7 @@ def prepare(run: Path, folder: Path, config: RunConfig, cam_is_shared: bool) -> 
     if not link.exists():
         link.symlink_to((run / "cache").resolve())
     if any(folder.glob("seed*")):
-        changed = pipeline.first_difference(asdict(pipeline.read_settings(folder)), asdict(config))
+        changed = first_difference(asdict(pipeline.read_settings(folder)), asdict(config))
         if changed:
             raise InputError(f"{folder} holds a cell with another {changed}; choose another --out, or delete it.")
         return
