@@ -75,8 +75,12 @@ def forked(command: list[str], run: Path, fatal: int = 0, seconds: float = 0.0) 
 
 
 def state_of(run: Path) -> dict[str, str]:
-    """Hash of every file but manifests, in which stands once more what was made once more."""
-    every = (p for p in run.rglob("*") if p.is_file() and p.name != "manifest.jsonl")
+    """Hash of every file but manifests, in which stands once more what was made once more.
+
+    Nor counts the lock of a cache: nobody takes it until there is another cache to be filled.
+    """
+    without = ("manifest.jsonl", "cache/run.lock")
+    every = (p for p in run.rglob("*") if p.is_file() and not str(p).endswith(without))
     return {str(p.relative_to(run)): hashlib.sha256(p.read_bytes()).hexdigest() for p in every}
 
 
