@@ -1,5 +1,7 @@
 """Weights, optimiser states and prototypes on disk: safetensors, whole or not there, nothing executed on load.
 
+Each is described by the manifest of its folder and is trusted only if it is what was written.
+
 A module keeps what never learns under ``frozen_stages``; that half is given by the settings and is not stored.
 """
 
@@ -7,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import torch
@@ -14,8 +17,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from tag2mask.atomic import read_back, replacing
 from tag2mask.errors import InputError
 from tag2mask.fpr.prototypes import Prototypes
+from tag2mask.manifests import prove, record
+
+FORMAT = 1
+"""Of the files; to be raised when another version could misread them."""
+METADATA = "tag2mask"
+"""The only key in a file's own metadata, JSON: the library writes several in an order that changes."""
 
 
 def trained_tensors(module: nn.Module) -> dict[str, Tensor]:
@@ -94,18 +104,39 @@ def load_prototypes(path: Path, device: torch.device | str = "cpu") -> Prototype
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a safetensors file under a temporary name, then rename it: it is whole, or not there."""
-    partial = path.with_name(path.name + ".partial")
-    save_file(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial, metadata
-    )
-    os.replace(partial, path)
+    """Write a safetensors file, atomically, and describe it in the manifest of its folder."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with replacing(path) as partial:
+        try:
+            save_file(plain, partial, {METADATA: json.dumps({"format": FORMAT, **metadata})})
+        except SafetensorError as error:  # it hides what the system said
+            code = re.search(r"os error (\d+)", str(error))
+            if code is None:
+                raise
+            raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from error
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())  # the renamed file must not be empty where the machine loses its power
+        record(path, read_back(partial))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a file that ``write_tensors`` wrote; nothing in it is executed."""
+    """Tensors and metadata of a file that ``write_tensors`` wrote; nothing in it is executed.
+
+    Raises:
+        InputError: it is not what its manifest says, or it was written by another version. Without a manifest it is
+            taken as it is, and without a number its format counts as 1.
+    """
+    prove(path)
     try:
         with safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            metadata = file.metadata() or {}
+            metadata = json.loads(metadata[METADATA]) if METADATA in metadata else metadata
+            written = metadata.get("format", 1)
+            if written != FORMAT:
+                raise InputError(
+                    f"{path} was written by another version of tag2mask (format {written}, this one reads {FORMAT}); "
+                    "use that version, or train again into another --out."
+                )
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
     except SafetensorError as error:
         raise InputError(f"{path} is damaged ({error}); delete it and train again.") from error

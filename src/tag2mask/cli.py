@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 
 from tag2mask import __version__
+from tag2mask.atomic import told
 from tag2mask.commands import COMMANDS, SHARED_COMMANDS, maps, masks, study  # noqa: F401, each fills COMMANDS
 from tag2mask.errors import InputError
 from tag2mask.launch import devices_asked, is_member, is_new, supervise
@@ -40,8 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        place = f" ({error.filename})" if error.filename else ""
-        print(f"error: {error.strerror or error}{place}", file=sys.stderr)
+        print(f"error: {told(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped; what was finished is kept (train and demo go on with --resume)", file=sys.stderr)

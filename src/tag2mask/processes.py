@@ -8,11 +8,12 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from tag2mask.progress import Step
 
 Job = TypeVar("Job")
+Result = TypeVar("Result")
 JOBS_FOR_A_PROCESS = 24
 """Fewer are done sooner than a new process has started."""
 WAITING = 4
@@ -20,8 +21,9 @@ WAITING = 4
 
 
 def over_images(
-    work: Callable[[Job], Any], jobs: Iterable[Job], count: int, processes: int, step: Step, done: int = 0
-) -> None:
+    work: Callable[[Job], Result], jobs: Iterable[Job], count: int, processes: int, step: Step, done: int = 0,
+    received: Callable[[Job, Result], None] = lambda job, result: None,
+) -> None:  # fmt: skip
     """Do ``work`` for every job, in no particular order.
 
     Args:
@@ -29,6 +31,7 @@ def over_images(
         count: number of jobs.
         processes: 0 for one each core; this process alone where there are few jobs.
         step: told ``done`` + finished jobs of ``done`` + ``count``.
+        received: called in this process with every finished job and what ``work`` returned.
 
     Raises:
         Whatever ``work`` raises first; jobs that have begun are finished before.
@@ -37,24 +40,28 @@ def over_images(
     total = done + count
     if workers <= 1:
         for number, job in enumerate(jobs, 1):
-            work(job)
+            received(job, work(job))
             step(done + number, total)
         return
     context = multiprocessing.get_context("spawn")  # a forked copy of a process with threads may hang
     with ProcessPoolExecutor(workers, context, initializer=start_worker) as pool:
-        waiting: deque[Future[Any]] = deque()
+        waiting: deque[tuple[Job, Future[Result]]] = deque()
         finished = 0
+
+        def receive() -> None:
+            nonlocal finished
+            job, future = waiting.popleft()
+            received(job, future.result())
+            finished += 1
+            step(done + finished, total)
+
         try:
             for job in jobs:
                 if len(waiting) >= WAITING * workers:
-                    waiting.popleft().result()
-                    finished += 1
-                    step(done + finished, total)
-                waiting.append(pool.submit(work, job))
+                    receive()
+                waiting.append((job, pool.submit(work, job)))
             while waiting:
-                waiting.popleft().result()
-                finished += 1
-                step(done + finished, total)
+                receive()
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

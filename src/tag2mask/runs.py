@@ -6,13 +6,15 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import wraps
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from tag2mask import __version__, ranks
+from tag2mask.atomic import FULL, named, write_bytes
 from tag2mask.errors import InputError
 
 LOCK_SECONDS = 0.2
@@ -52,11 +54,8 @@ def versions() -> dict[str, str]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file under a temporary name, then rename it: it is whole, or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    """Write a text file, atomically."""
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -76,7 +75,7 @@ def read_json(path: Path, what: str) -> Any:
 
 def append_lines(path: Path, rows: list[dict[str, Any]]) -> None:
     """Add rows to a file of JSON lines."""
-    with path.open("a", encoding="utf-8") as file:
+    with named(path), path.open("a", encoding="utf-8") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
@@ -100,11 +99,16 @@ def keep_lines(path: Path, count: int) -> None:
         write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
+_held: set[tuple[str, Path]] = set()
+"""Numbers of processes and the locks they hold; those that a forked process inherits are its parent's."""
+
+
 @contextmanager
 def locked(run: Path) -> Iterator[None]:
     """Hold the run folder; an ``InputError`` says who else does. A lock whose process has ended is taken over.
 
-    Of processes that work on one run together, the first holds it for all.
+    Of processes that work on one run together, the first holds it for all. Within one process it may be held again by
+    what is called meanwhile. On a folder that cannot be written to it is the first thing that fails.
     """
     if ranks.world() > 1:
         with ExitStack() as held:
@@ -114,8 +118,12 @@ def locked(run: Path) -> Iterator[None]:
         return
     run.mkdir(parents=True, exist_ok=True)
     path, mine = run / "run.lock", str(os.getpid())
+    key = (mine, path.resolve())
+    if key in _held:
+        yield
+        return
     try:
-        with path.open("x") as file:
+        with named(path), path.open("x") as file:
             file.write(mine)
     except FileExistsError:
         owner = _owner(path)
@@ -129,11 +137,37 @@ def locked(run: Path) -> Iterator[None]:
             raise InputError(
                 f"another process ({owner}) is writing to {run}; wait for it, choose another --out, or delete {path}."
             ) from None
+    except OSError as error:
+        if error.errno in FULL:  # it is there, and empty
+            path.unlink(missing_ok=True)
+        raise
+    _held.add(key)
     try:
+        for left in run.glob(f"{path.name}.*"):  # by one that was killed while it took over
+            if not _alive(left.suffix.removeprefix(".")):
+                left.unlink(missing_ok=True)
         yield
     finally:
+        _held.discard(key)
         if _owner(path) == mine:
             path.unlink(missing_ok=True)
+
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
+
+def holding_run(work: Callable[Concatenate[Path, Given], Result]) -> Callable[Concatenate[Path, Given], Result]:
+    """Hold the run folder, the first argument of ``work``, from its first moment to its last, where there is one."""
+
+    @wraps(work)
+    def held(run: Path, *arguments: Given.args, **options: Given.kwargs) -> Result:
+        if not run.is_dir():  # which ``work`` tells
+            return work(run, *arguments, **options)
+        with locked(run):
+            return work(run, *arguments, **options)
+
+    return held
 
 
 def _owner(path: Path) -> str:

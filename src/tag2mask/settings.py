@@ -200,3 +200,14 @@ def host_of(arguments: Sequence[str]) -> tuple[list[str], str]:
         elif argument != "--host":
             rest.append(argument)
     return rest, host
+
+
+def first_difference(stored: Any, given: Any, prefix: str = "") -> str:
+    """Dotted name of the first setting that differs; empty if none does."""
+    if isinstance(stored, dict) and isinstance(given, dict):
+        for key in {**stored, **given}:
+            found = first_difference(stored.get(key), given.get(key), f"{prefix}{key}.")
+            if found:
+                return found
+        return ""
+    return "" if stored == given else prefix.rstrip(".")

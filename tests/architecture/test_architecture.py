@@ -18,7 +18,7 @@ SOURCE = Path(tag2mask.__file__).parent
 PROJECT = Path(__file__).parents[2]
 
 ORDER = (
-    ("errors", "config", "presets", "progress", "shares", "processes", "launch"),
+    ("errors", "config", "presets", "progress", "atomic", "shares", "processes", "launch"),
     ("data",),
     ("hosts",),
     ("fpr",),
@@ -28,7 +28,7 @@ ORDER = (
     ("refine",),
     ("segment",),
     ("score",),
-    ("runs", "checkpoints", "ranks"),
+    ("runs", "manifests", "checkpoints", "ranks"),
     ("engine",),
     ("settings",),
     ("stages",),

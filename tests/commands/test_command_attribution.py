@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
+from tag2mask.atomic import Written
 from tag2mask.cli import main
 from tag2mask.maps.store import load_maps
 from tag2mask.stages import localize as stage
@@ -96,19 +97,19 @@ def test_what_was_cut_off_goes_on_to_the_same_files(
     shutil.copytree(run, tmp_path / "whole")
     folder = Path("seed0") / "halo" / "advcam" / "maps" / "train"
     assert main(["localize", str(tmp_path / "whole"), "--methods", "halo", *FAST]) == 0
-    save: Callable[..., None] = stage.save_maps
+    save: Callable[..., Written] = stage.save_maps
     written: list[str] = []
 
-    def cut(path: Path, *rest: Any) -> None:
+    def cut(path: Path, *rest: Any) -> Written:
         if len(written) == 5:
             raise KeyboardInterrupt
-        save(path, *rest)
         written.append(path.name)
+        return save(path, *rest)
 
     monkeypatch.setattr(stage, "save_maps", cut)
     assert main(["localize", str(run), "--methods", "halo", *FAST]) == 130
     monkeypatch.setattr(stage, "save_maps", save)
-    times = {path.name: path.stat().st_mtime_ns for path in (run / folder).iterdir()}
+    times = {path.name: path.stat().st_mtime_ns for path in (run / folder).glob("*.npz")}
     assert sorted(times) == sorted(written) and len(times) == 5
     assert main(["localize", str(run), "--methods", "halo", *FAST]) == 0
     assert {name: (run / folder / name).stat().st_mtime_ns for name in times} == times

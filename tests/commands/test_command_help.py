@@ -12,7 +12,7 @@ from tag2mask.cli import COMMANDS, main
 from tag2mask.presets import PRESETS
 
 NAMES = (
-    "demo", "check", "train", "localize", "evaluate", "report", "refine", "segment", "predict", "import", "export",
+    "demo", "check", "train", "localize", "evaluate", "report", "verify", "refine", "segment", "predict", "import", "export",
     "run", "sweep", "audit", "explore", "reproduce",
 )  # fmt: skip
 

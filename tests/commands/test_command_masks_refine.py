@@ -255,6 +255,6 @@ def test_views_too_small_to_compare_pixels_in(run: Path, capsys: pytest.CaptureF
 
 def test_a_damaged_description_is_told(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     facts = run / "seed0/fpr/crf/masks/train.json"
-    assert set(json.loads(facts.read_text())) == {"settings", "level"}
+    assert set(json.loads(facts.read_text())) == {"settings", "from", "level"}
     facts.write_text("{")
     assert f"{facts} is damaged" in error(capsys, "refine", run, "--with", "crf")

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from tag2mask.checkpoints import read_tensors
 from tag2mask.cli import main
 from tag2mask.data.pseudo_masks import write_mask
+from tag2mask.manifests import Manifest
 from tag2mask.segment.build import build_segmenter
 from tag2mask.stages.pipeline import read_settings
 from tag2mask.stages.segment import load_segmenter
@@ -145,7 +146,7 @@ def test_a_finished_segmenter_is_not_trained_over(run: Path, capsys: pytest.Capt
     first, before, settings = weights(run), times(run), (run / "settings.yaml").read_text()
     capsys.readouterr()
     assert segment(run, *SEGMENT, "--segment.optimiser.epochs", "3") == 2
-    assert "trained with other settings or on other masks; delete that folder" in capsys.readouterr().err
+    assert "trained with other settings; delete that folder" in capsys.readouterr().err
     assert weights(run) == first and (run / "settings.yaml").read_text() == settings
     assert all(name.startswith("settings.yaml") for name in changed(before, run))
     shutil.rmtree(run / HOME)
@@ -172,11 +173,12 @@ def test_other_masks_are_noticed(run: Path, capsys: pytest.CaptureFixture[str], 
     assert main(["refine", str(run), "--with", "irn", "--quiet"]) == 0
     assert main(["segment", str(run), *SEGMENT, "--quiet"]) == 0
     assert main(["refine", str(run), "--with", "irn", *option, "--quiet"]) == 0
+    first = (run / "seed0/fpr/segmenter/irn/weights.safetensors").read_bytes()
     capsys.readouterr()
-    assert main(["segment", str(run)]) == 2
-    assert "or on other masks; delete that folder" in capsys.readouterr().err
-    shutil.rmtree(run / "seed0/fpr/segmenter/irn")
-    assert main(["segment", str(run), "--quiet"]) == 0
+    assert main(["segment", str(run)]) == 0
+    place = run / "set_aside/1/seed0/fpr/segmenter/irn"
+    assert f"the masks have changed, so it is trained anew; before: {place}." in capsys.readouterr().err
+    assert (place / "weights.safetensors").read_bytes() == first
     before = times(run)
     assert main(["segment", str(run), "--quiet"]) == 0
     assert not changed(before, run)
@@ -193,8 +195,9 @@ def test_from_plain_masks_that_are_not_there_yet(run: Path, threshold: str) -> N
 
 def test_unsure_pixels_teach_nothing(run: Path) -> None:
     """With masks of nothing but 255 the network stays as it was."""
-    for path in (run / "seed0/fpr/crf/masks/train").rglob("*.png"):
-        write_mask(path, np.full_like(png(path), 255))
+    folder = run / "seed0/fpr/crf/masks/train"
+    for path in folder.rglob("*.png"):
+        Manifest(folder).add(path, write_mask(path, np.full_like(png(path), 255)))
     plain = ["--segment.optimiser.weight_decay", "0", "--segment.optimiser.epochs", "1", "--segment.freeze", "none"]
     assert segment(run, *SEGMENT, *plain) == 0
     assert losses(run) == [0]

@@ -36,7 +36,7 @@ def test_write_mask_replaces_and_leaves_nothing_behind(tmp_path: Path, monkeypat
     def cut_off(*_: object) -> None:
         raise OSError("the power went")
 
-    monkeypatch.setattr("tag2mask.data.pseudo_masks.os.replace", cut_off)  # all is written, nothing in its place yet
+    monkeypatch.setattr("tag2mask.atomic.os.replace", cut_off)  # all is written, nothing in its place yet
     with pytest.raises(OSError, match="power"):
         write_mask(path, VALUES)
     assert list(tmp_path.iterdir()) == [path]

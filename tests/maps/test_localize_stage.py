@@ -112,17 +112,17 @@ def test_goes_on_where_it_stopped(setup: SeedSetup, tmp_path: Path) -> None:
 
     with pytest.raises(Cut):
         store_maps(setup, MAPS, tmp_path, cut)
-    before = {p.name: p.stat().st_mtime_ns for p in tmp_path.iterdir()}
+    before = {p.name: p.stat().st_mtime_ns for p in tmp_path.glob("*.npz")}
     assert len(before) == 5 and seen[0] == (0, 12)
     (tmp_path / f"{setup.images.ids[1]}.npz").unlink()
     seen.clear()
     store_maps(setup, MAPS, tmp_path, lambda done, total, note="": seen.append((done, total)))
-    after = {p.name: p.stat().st_mtime_ns for p in tmp_path.iterdir()}
+    after = {p.name: p.stat().st_mtime_ns for p in tmp_path.glob("*.npz")}
     assert len(after) == 12 and seen == [(done, 12) for done in range(4, 13)]
     kept = set(before) - {f"{setup.images.ids[1]}.npz"}
     assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
     store_maps(setup, MAPS, tmp_path, no_step)
-    assert {p.name: p.stat().st_mtime_ns for p in tmp_path.iterdir()} == after
+    assert {p.name: p.stat().st_mtime_ns for p in tmp_path.glob("*.npz")} == after
 
 
 def test_image_without_tags(setup: SeedSetup, tmp_path: Path) -> None:

@@ -260,15 +260,22 @@ def test_without_a_suspect_every_way_gives_the_same_bits(
 def test_tags_of_the_data_that_have_changed_since_are_named(
     write_folder: Callable[..., Path], tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What the run has stored would fit other photos and tags."""
+    """What the run has stored would fit other photos and tags: only --resume begins anew, and keeps what was there."""
     root, run = write_folder(masks=False), tmp_path / "run"
     options = [*tiny, "--data.kind", "folder", "--data.root", str(root), "--methods", "[]"]
     assert main(["train", "--out", str(run), *options]) == 0
     path = root / "labels.csv"
     path.write_text(path.read_text().replace("p05.png,train,", "p05.png,train,leaf"))
     capsys.readouterr()
-    assert main(["train", "--out", str(run), *options, "--resume"]) == 2
+    first = weights(run, "cam")
+    assert main(["train", "--out", str(run), *options]) == 2
     assert f"{run / 'seed0' / 'tags.json'} was made of other tags" in capsys.readouterr().err
+    loud = [option for option in options if option != "--quiet"]
+    assert main(["train", "--out", str(run), *loud, "--resume"]) == 0
+    text = capsys.readouterr().err
+    assert f"{run / 'seed0' / 'tags.json'}: the tags or photos of the data set are others, so it is made anew" in text
+    assert f"{run / 'seed0' / 'cam'}: the tags have changed, so it is trained anew" in text
+    assert weights(run, "cam") != first == (run / "set_aside/1/seed0/cam/weights.safetensors").read_bytes()
 
 
 def test_training_says_how_many_suspects_it_leaves_out(

@@ -7,11 +7,13 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tag2mask.atomic import Written, read_back
 from tag2mask.config import CRF_PRESETS, DataConfig
 from tag2mask.data import open_images
 from tag2mask.errors import InputError
@@ -54,10 +56,18 @@ class Steps:
         self.seen.append((done, total))
 
 
+def place(told: list[tuple[MaskJob, list[Written]]], job: MaskJob, written: list[Written]) -> None:
+    told.append((job, written))
+
+
 def test_two_processes_write_what_one_writes(jobs: list[MaskJob], tmp_path: Path) -> None:
     for processes, name in ((1, "one"), (2, "two")):
-        steps = Steps()
-        over_images(write_job_masks, placed(jobs, tmp_path / name), JOBS, processes, steps, done=3)
+        steps, told = Steps(), []
+        received = partial(place, told)
+        over_images(write_job_masks, placed(jobs, tmp_path / name), JOBS, processes, steps, 3, received)
+        assert len(told) == JOBS
+        for job, written in told:
+            assert job.certain is not None and written == [read_back(job.mask), read_back(job.certain)]
         assert steps.seen == [(number + 4, JOBS + 3) for number in range(JOBS)]
     one = contents(tmp_path / "one")
     assert len(one) == 2 * JOBS and one == contents(tmp_path / "two")

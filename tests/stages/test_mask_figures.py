@@ -13,6 +13,7 @@ from PIL import Image
 from tag2mask.cli import main
 from tag2mask.config import RefineConfig
 from tag2mask.data.pseudo_masks import write_mask
+from tag2mask.manifests import Manifest
 from tag2mask.score import MaskCounts
 from tag2mask.stages.mask_figures import markdown, summarise_stages
 from tests.stages.photos import NAMES, REFINE, SEGMENT, TRAIN, VAL, copied, photos, png, times, train
@@ -68,7 +69,7 @@ def test_figures_are_those_of_the_files(copy: Path, split: str, capsys: pytest.C
     for path in sorted(folder.rglob("*.png"))[:3]:
         mask = png(path)
         mask[: len(mask) // 3] = 255
-        write_mask(path, mask)
+        Manifest(folder).add(path, write_mask(path, mask))
     capsys.readouterr()
     assert evaluate(copy, *(["--split", split] if split else [])) == 0
     shown = capsys.readouterr().out

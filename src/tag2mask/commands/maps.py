@@ -243,3 +243,25 @@ def report(arguments: list[str]) -> int:
     pipeline.prepare_report(run, Reporter(values.quiet))
     print(f"report: {write_report(run)}")
     return 0
+
+
+@command("look whether every file of a run is what was written")
+def verify(arguments: list[str]) -> int:
+    """Read a run's files and compare them with its manifests; exit code 1 when one is damaged."""
+    parser = new_parser(
+        "verify", "tag2mask verify RUN",
+        "Read every file of a run whole and compare it with the manifests that the run has written. Prints what is "
+        "damaged, missing or not described, and what to do; changes nothing. Exit code 1 when something is damaged.")
+    parser.add_argument("run", type=str, help="Folder of a run.")
+    common(parser)
+    values = parser.parse_args(arguments)
+    from tag2mask.progress import Reporter
+    from tag2mask.stages.verify import verify_run
+
+    with Reporter(values.quiet).task("files") as step:
+        faults, sound = verify_run(Path(values.run), step)
+    for fault in faults:
+        print(f"{fault.kind}: {fault.path}; {fault.todo}")
+    damaged = sum(fault.kind == "damaged" for fault in faults)
+    print(f"{sound} files are as written, {damaged} damaged, {len(faults) - damaged} missing or not described")
+    return 1 if damaged else 0

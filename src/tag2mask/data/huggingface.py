@@ -33,6 +33,11 @@ class HuggingFacePictures:
     split: str
     column: str
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files of the dataset, of all splits."""
+        return tuple(sorted(Path(self.root).rglob("*.arrow")))
+
     def name(self, record: int) -> Path:
         """The place of a picture; records count from 0, as in the library."""
         return Path(f"{self.root}, record {record}, {self.column}")

@@ -92,6 +92,11 @@ def read_path(paths: tuple[str, ...], index: int) -> Image.Image:
 class Packed(Protocol):
     """Pictures inside other files, such as the members of archives, by number. It can be pickled."""
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files that hold the pictures."""
+        ...
+
     def name(self, record: int) -> Path:
         """The file that holds a picture and the picture's name in it, for messages."""
         ...

@@ -5,8 +5,7 @@ They are another type than ``tag2mask.data.masks.Masks``, the truth, which no mo
 
 from __future__ import annotations
 
-import os
-import secrets
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tag2mask.atomic import Written, write_bytes
 from tag2mask.data.classes import palette
 from tag2mask.data.files import Folder, fault
 from tag2mask.data.images import opened
@@ -90,22 +90,19 @@ def read_pseudo_mask(path: Path, class_count: int, size_hw: tuple[int, int] | No
     return sized(mask, size_hw, path)
 
 
-def write_mask(path: Path, mask: np.ndarray) -> None:
+def write_mask(path: Path, mask: np.ndarray) -> Written:
     """Write (H, W) uint8 (0 background, c + 1 class c, 255 unsure) as an 8 bit palette PNG in the VOC colours.
 
     Atomic: a reader sees the old file, the new one or none, never a part. Makes the folder of ``path`` if need be.
+    Returns what the file holds.
     """
     if mask.ndim != 2 or mask.dtype != np.uint8:
         raise ValueError(f"a mask is (H, W) uint8; got {mask.shape} {mask.dtype}")
     picture = Image.fromarray(mask)
     picture.putpalette(palette(255).tobytes())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        picture.save(temporary, format="PNG")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    content = io.BytesIO()
+    picture.save(content, format="PNG")
+    return write_bytes(path, content.getvalue())
 
 
 def require_numbers(image: Image.Image, path: Path) -> None:

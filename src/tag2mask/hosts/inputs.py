@@ -16,7 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tag2mask.atomic import read_back
 from tag2mask.config import HostConfig, ViewsConfig
+from tag2mask.data.fingerprint import photos_fingerprint
 from tag2mask.data.images import TaggedImages
 from tag2mask.data.views import mirrored_draws, random_crop, rescaled, square, to_tensor, zoomed
 from tag2mask.hosts.row_file import RowReader, RowWriter, create_rows
@@ -116,7 +118,7 @@ class CachedInputs(PhotoInputs):
     ) -> None:
         super().__init__(host, images, views, device)
         manifest = json.loads((folder / "manifest.json").read_text())
-        self.levels = [RowReader(folder / name) for name in manifest["arrays"]]
+        self.levels = [RowReader(folder / name) for name in manifest["files"]]
 
     def training(self, indices: np.ndarray, seed: int, epoch: int) -> list[Tensor]:
         mirrored = mirrored_draws(seed, epoch, indices).astype(int)
@@ -180,30 +182,74 @@ def device_of(host: FrozenHalf) -> torch.device:
     return next(host.frozen_stages.parameters()).device
 
 
+def cache_fault(folder: Path, images: TaggedImages) -> str:
+    """Why a cache cannot be used, for a message; empty when it can: it is whole, and its photos are these still."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        if manifest["photos"] != photos_fingerprint(images):
+            return "photos have changed"
+        wrong = [name for name, (size, _) in manifest["files"].items() if (folder / name).stat().st_size != size]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return "its manifest is missing or damaged"
+    return f"{wrong[0]} is cut off" if wrong else ""
+
+
 def build_cache(
     host: FrozenHalf, images: TaggedImages, views: ViewsConfig, device: torch.device, folder: Path, progress: Progress,
     batch_size: int = 4, part: tuple[int, int] = (0, 1), wait: Callable[[], None] = lambda: None,
 ) -> None:  # fmt: skip
     """Fill ``folder`` with the frozen half's output; the folder appears only when it is complete.
 
+    Its ``manifest.json`` has the size and sha256 of every array, and the fingerprint of the photos.
+
     Args:
         part: number of this process among those that fill it together, and how many they are.
         wait: returns when all of them have called it.
     """
-    if (folder / "manifest.json").is_file():
+    if not cache_fault(folder, images):
         return
+    photos = photos_fingerprint(images)  # before any is read
     partial = folder.with_name(folder.name + ".partial")
-    reader, host_mode, first = PhotoInputs(host, images, views, device), host.training, part[0] == 0
+    first = part[0] == 0
+    try:
+        if first:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            create_cache(host, images, views, partial)
+        wait()
+        fill_cache(host, images, views, device, partial, progress, batch_size, part)
+        wait()
+        if first:
+            files = {path.name: read_back(path) for path in sorted(partial.glob("*.npy"))}
+            content = {"files": files, "images": len(images), "photos": photos}
+            (partial / "manifest.json").write_text(json.dumps(content))
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(partial, folder)
+        wait()
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)  # it may be most of a disk
+        raise
+
+
+def create_cache(host: FrozenHalf, images: TaggedImages, views: ViewsConfig, partial: Path) -> None:
+    """Take the room for all arrays, before anything is computed."""
+    for number, level in enumerate(frozen_levels(host.eval(), views)):
+        create_rows(level_path(partial, number), (len(images), 2, *level.shape[1:]))
+
+
+def level_path(folder: Path, number: int) -> Path:
+    """File of a level."""
+    return folder / f"level{number}.npy"
+
+
+def fill_cache(
+    host: FrozenHalf, images: TaggedImages, views: ViewsConfig, device: torch.device, partial: Path, progress: Progress,
+    batch_size: int, part: tuple[int, int],
+) -> None:  # fmt: skip
+    """Write this process's share of the frozen half's output."""
+    reader, host_mode = PhotoInputs(host, images, views, device), host.training
     host.eval()
-    levels = frozen_levels(host, views)
-    names = [f"level{number}.npy" for number in range(len(levels))]
-    if first:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        for name, level in zip(names, levels, strict=True):
-            create_rows(partial / name, (len(images), 2, *level.shape[1:]))
-    wait()
-    files = [RowWriter(partial / name) for name in names]
+    files = [RowWriter(level_path(partial, number)) for number in range(len(frozen_levels(host, views)))]
     for batch in islice(reader.plain_batches(batch_size), part[0], None, part[1]):
         pixels = reader.pixels(batch, 1.0)
         both = [host.frozen_part(x) for x in (pixels, pixels.flip(3))]
@@ -213,10 +259,4 @@ def build_cache(
         progress(int(batch[-1]) + 1, len(images))
     for file in files:
         file.close()
-    wait()
-    if first:
-        (partial / "manifest.json").write_text(json.dumps({"arrays": names, "images": len(images)}))
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(partial, folder)
-    wait()
     host.train(host_mode)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from tag2mask.atomic import Written, write_bytes
 from tag2mask.errors import InputError
 
 LONGEST_STORED_SIDE = 192
@@ -35,8 +36,8 @@ def quantised(maps: np.ndarray) -> np.ndarray:
     return np.rint(np.clip(maps, 0.0, 1.0) * 255).astype(np.uint8)
 
 
-def save_maps(path: Path, classes: np.ndarray, maps: np.ndarray, peaks: np.ndarray) -> None:
-    """Write the maps of one image, atomically.
+def save_maps(path: Path, classes: np.ndarray, maps: np.ndarray, peaks: np.ndarray) -> Written:
+    """Write the maps of one image, atomically; returns what the file holds.
 
     Args:
         path: ``<id>.npz``.
@@ -47,14 +48,12 @@ def save_maps(path: Path, classes: np.ndarray, maps: np.ndarray, peaks: np.ndarr
     height, width = maps.shape[1:]
     factor = min(1.0, LONGEST_STORED_SIDE / max(height, width, 1))
     small = _resized(maps, (max(1, round(height * factor)), max(1, round(width * factor))))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        np.savez_compressed(
-            file, classes=np.asarray(classes, np.int16), maps=small, size=np.array([height, width], np.int32),
-            peaks=np.asarray(peaks, np.float32),
-        )  # fmt: skip
-    os.replace(partial, path)
+    content = io.BytesIO()  # at most some hundred kB; an archive cannot be closed on a full disk
+    np.savez_compressed(
+        content, classes=np.asarray(classes, np.int16), maps=small, size=np.array([height, width], np.int32),
+        peaks=np.asarray(peaks, np.float32),
+    )  # fmt: skip
+    return write_bytes(path, content.getvalue())
 
 
 def load_maps(path: Path) -> StoredMaps:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import importlib.util
 import json
-import os
-import secrets
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -19,6 +17,7 @@ import torch
 from timm.layers import Conv2dSame
 from torch import Tensor, nn
 
+from tag2mask.atomic import write_bytes
 from tag2mask.errors import InputError
 from tag2mask.segment.network import SegmentationNetwork
 
@@ -109,12 +108,7 @@ def export_onnx(network: SegmentationNetwork, path: Path, class_names: Sequence[
     model = onnx.compose.merge_models(model, after, [(core_logits, blocks), (size, wanted)])
     onnx.helper.set_model_props(model, metadata(network, class_names))
     onnx.checker.check_model(model)
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        partial.write_bytes(model.SerializeToString())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_bytes(path, model.SerializeToString())
 
 
 def core_model(network: SegmentationNetwork) -> ModelProto:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tag2mask import ranks
+from tag2mask.atomic import Written
 from tag2mask.checkpoints import load_weights
 from tag2mask.config import CRF_PRESETS, IRNConfig, OptimiserConfig, PSAConfig, RunConfig
 from tag2mask.data.pseudo_masks import UNSURE, PseudoMasks, write_mask
@@ -23,6 +24,7 @@ from tag2mask.errors import InputError
 from tag2mask.hosts.inputs import PhotoInputs, level_settings
 from tag2mask.hosts.labelled import LabelledInputs
 from tag2mask.hosts.levels import LevelsHost
+from tag2mask.manifests import Manifest
 from tag2mask.maps.store import load_maps, quantised, save_maps
 from tag2mask.processes import over_images
 from tag2mask.progress import Reporter, Step
@@ -34,6 +36,7 @@ from tag2mask.stages.inputs import open_inputs
 from tag2mask.stages.localize import map_path
 from tag2mask.stages.mask_work import nearest, reduced
 from tag2mask.stages.network import SeedSetup
+from tag2mask.stages.origin import drop_damaged
 
 Walker = Literal["irn", "psa"]
 BACKGROUND_LEVEL = 128
@@ -122,6 +125,7 @@ def train_affinity(
     report: Reporter,
 ) -> None:  # fmt: skip
     """Train on the labels that are certain; goes on where it was cut off, and does nothing where it is finished."""
+    ranks.once(lambda: drop_damaged(folder, report))
     if ranks.once((folder / "weights.safetensors").is_file):
         return
     network = affinity_network(kind, config, setup, inputs)
@@ -170,12 +174,11 @@ class PowersJob:
     """Longest side at which the CRFs see a photo, in pixels."""
 
 
-def write_power_labels(job: PowersJob) -> None:
+def write_power_labels(job: PowersJob) -> Written:
     """Two CRFs on scores behind background planes of different power; what is certain, 255 elsewhere."""
     stored = load_maps(job.maps)
     if not len(stored.classes):
-        write_mask(job.out, np.zeros(stored.maps.shape[1:], np.uint8))
-        return
+        return write_mask(job.out, np.zeros(stored.maps.shape[1:], np.uint8))
     image = reduced(job.read_image(job.index), job.longest)  # (h, w, 3)
     crf = DenseCRF(image, CRF_PRESETS["psa"])
     maps = stored.maps.astype(np.float32) / 255
@@ -187,7 +190,7 @@ def write_power_labels(job: PowersJob) -> None:
     values[UNSURE] = UNSURE
     values[1 : len(stored.classes) + 1] = stored.classes + 1
     labels = nearest(affinity_labels(much, little), stored.maps.shape[1:])  # (H, W)
-    write_mask(job.out, values[labels])
+    return write_mask(job.out, values[labels])
 
 
 @dataclass(frozen=True)
@@ -211,8 +214,8 @@ def walk_maps(
     network = affinity_network(kind, config, setup, inputs)
     load_weights(weights, network)
     network.eval()
-    own = list(ranks.mine(enumerate(setup.images.ids)))
-    missing = [i for i, name in own if not map_path(out, name).is_file()]
+    own, manifest = list(ranks.mine(enumerate(setup.images.ids))), Manifest(out, ranks.rank())
+    missing = [i for i, name in own if not manifest.holds(map_path(out, name))]
     done = len(own) - len(missing)
     step(done, len(own))
 
@@ -222,7 +225,10 @@ def walk_maps(
             guide = guide_of(network, inputs, index)
             yield WalkJob(kind, map_path(maps, name), map_path(out, name), guide, config.refine.irn, config.refine.psa)
 
-    over_images(walk_image, jobs(), len(missing), config.refine.processes, step, done)
+    def received(job: WalkJob, written: Written) -> None:
+        manifest.add(job.out, written)
+
+    over_images(walk_image, jobs(), len(missing), config.refine.processes, step, done, received)
     ranks.wait()
 
 
@@ -237,13 +243,12 @@ def guide_of(network: AffinityStage, inputs: PhotoInputs, index: int) -> np.ndar
     return edge_map(plain.edge[0], mirrored.edge[0])
 
 
-def walk_image(job: WalkJob) -> None:
-    """Walk one image's maps and store them as shares of the image's highest value."""
+def walk_image(job: WalkJob) -> Written:
+    """Walk one image's maps and store them as shares of the image's highest value; returns what the file holds."""
     stored = load_maps(job.maps)
     size = stored.maps.shape[1:]
     if not len(stored.classes):
-        save_maps(job.out, stored.classes, stored.maps, np.zeros_like(stored.peaks))
-        return
+        return save_maps(job.out, stored.classes, stored.maps, np.zeros_like(stored.peaks))
     maps = stored.maps.astype(np.float64) / 255
     grid = job.guide.shape[-2:]
     if job.kind == "irn":
@@ -258,7 +263,7 @@ def walk_image(job: WalkJob) -> None:
         scores = scores[1:] / np.maximum(highest, np.finfo(np.float32).tiny)  # (P, H, W)
     peaks = np.zeros_like(stored.peaks)
     peaks[stored.classes] = scores.max(axis=(1, 2))
-    save_maps(job.out, stored.classes, quantised(scores), peaks)
+    return save_maps(job.out, stored.classes, quantised(scores), peaks)
 
 
 def on_grid(maps: np.ndarray, grid: tuple[int, ...]) -> np.ndarray:

@@ -24,7 +24,9 @@ from tag2mask.maps.store import load_maps
 from tag2mask.progress import Reporter, Step
 from tag2mask.stages.localize import ImageMaps, map_path
 
-WITHOUT_GRADIENT = ("training_free", "imported")
+IMPORTED = "imported"
+"""The method whose maps another program has made."""
+WITHOUT_GRADIENT = ("training_free", IMPORTED)
 """Methods whose maps are not a network's alone: rectified after the network, or another program's."""
 
 

@@ -22,7 +22,7 @@ from tag2mask.fpr.regions import region_features
 from tag2mask.noise import Suspicion, out_of_fold_probabilities, positive_likeness, second_opinion, suspicion
 from tag2mask.noise.suspects import Kind
 from tag2mask.progress import Reporter, Step
-from tag2mask.runs import method_folder, write_text
+from tag2mask.runs import holding_run, method_folder, write_text
 from tag2mask.stages.network import SeedSetup, set_up_seed
 from tag2mask.stages.pipeline import read_settings
 from tag2mask.stages.tags import pooled_features
@@ -97,6 +97,7 @@ class Regions:
         return self.features[torch.from_numpy(self.row[images, class_index])]
 
 
+@holding_run
 def audit_run(run: Path, seed: int | None, limit: int, report: Reporter) -> Audit:
     """Rank suspected missing and wrong tags of a run's images and write ``audit/suspects.csv``.
 

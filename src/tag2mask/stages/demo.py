@@ -9,9 +9,9 @@ from tag2mask import ranks
 from tag2mask.config import RunConfig
 from tag2mask.data import open_images
 from tag2mask.data.masks import open_masks
+from tag2mask.manifests import write_result
 from tag2mask.progress import Reporter
 from tag2mask.report import write_report
-from tag2mask.runs import write_json
 from tag2mask.stages import pipeline
 from tag2mask.stages.mask_figures import markdown
 from tag2mask.stages.network import data_of_seed
@@ -35,7 +35,7 @@ def run_demo(config: RunConfig, run: Path, resume: bool, quiet: bool, full: bool
         stages = "\n\n".join(markdown(pipeline.evaluate_stages(run, (), split, report)) for split in ("", "val"))
     pipeline.prepare_report(run, report)
     summary["seconds"] = round(time.monotonic() - start, 1)
-    write_json(run / "summary.json", summary)
+    write_result(run / "summary.json", summary)
     print_summary(summary)
     if stages:
         print(stages)

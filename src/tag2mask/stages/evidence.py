@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from tag2mask.config import FPRConfig, RunConfig
 from tag2mask.engine import collect
 from tag2mask.fpr import Prototypes, relative_activation, suppressed_pixels
 from tag2mask.hosts import HostOutput
+from tag2mask.manifests import write_described
 from tag2mask.progress import Reporter
 from tag2mask.runs import method_folder
 from tag2mask.stages.network import SeedSetup
@@ -71,16 +72,15 @@ def collect_evidence(config: RunConfig, setup: SeedSetup, run: Path, report: Rep
         ranks = nearest_rank(output.features, prototypes.trimmed[c], valid[c], fpr.distance == "cosine")
         shown = torch.where(pixels, ranks, NOT_SUPPRESSED)[None, None].float()
         nearest.append(on_grid(shown, "nearest"))
-    partial = folder / "evidence.npz.partial"
-    with partial.open("wb") as file:
-        np.savez_compressed(
-            file,
-            source=np.array(source, np.int64).reshape(-1, 2),
-            source_map=np.array(source_maps, np.uint8),
-            shown=np.array(chosen, np.int64).reshape(-1, 2),
-            nearest=np.array(nearest, np.uint8),
-        )
-    os.replace(partial, folder / "evidence.npz")
+    content = io.BytesIO()
+    np.savez_compressed(
+        content,
+        source=np.array(source, np.int64).reshape(-1, 2),
+        source_map=np.array(source_maps, np.uint8),
+        shown=np.array(chosen, np.int64).reshape(-1, 2),
+        nearest=np.array(nearest, np.uint8),
+    )
+    write_described(folder / "evidence.npz", content.getvalue())
 
 
 def suppressed(output: HostOutput, labels: Tensor, prototypes: Prototypes, fpr: FPRConfig) -> Tensor:

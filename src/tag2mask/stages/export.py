@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 
+from tag2mask.atomic import check_writable, write_bytes
 from tag2mask.config import DataConfig, RunConfig
 from tag2mask.data.images import TaggedImages, image_paths
 from tag2mask.data.pseudo_masks import PseudoMasks, open_pseudo_masks
@@ -49,8 +51,8 @@ def export_network(setup: SeedSetup, segmenter: Path, out: Path) -> float:
     Raises:
         InputError: they differ; the file is removed then.
     """
+    check_writable(out.parent)
     network, facts = load_segmenter(segmenter, torch.device("cpu"))
-    out.parent.mkdir(parents=True, exist_ok=True)
     export_onnx(network, out, facts["classes"])
     photos = [np.asarray(setup.images.image(i)) for i in range(min(COMPARED_IMAGES, len(setup.images)))]
     difference = largest_difference(network, out, photos)
@@ -75,6 +77,7 @@ def export_masks(
     Returns:
         What was written; for mmsegmentation its config.
     """
+    check_writable(out if kind == "mmseg" else out.parent)
     masks = masks_of(setup, run, method, source, report)
     with report.task(f"{kind} of {method}") as step:
         if kind == "voc-archive":
@@ -96,7 +99,7 @@ def masks_of(setup: SeedSetup, run: Path, method: str, source: str, report: Repo
     kind, _, origin = source.partition(":")
     if kind == "segmenter":
         with report.task(f"seed {setup.seed}: segmenter of {method}") as step:
-            folder = predict_split(setup, run, method, origin, step)  # type: ignore[arg-type]
+            folder = predict_split(setup, run, method, origin, step, report)  # type: ignore[arg-type]
     else:
         folder = output(run, setup, method, kind)  # type: ignore[arg-type]
         if not folder.is_dir():
@@ -113,7 +116,7 @@ def photo_files(images: TaggedImages, folder: Path) -> Sequence[Path]:
     paths = [folder / f"{name}.png" for name in images.ids]
     for index, path in enumerate(paths):
         if not path.is_file():
-            partial = path.with_name(f"{path.name}.partial")
-            images.image(index).save(partial, format="PNG")
-            partial.replace(path)
+            content = io.BytesIO()
+            images.image(index).save(content, format="PNG")
+            write_bytes(path, content.getvalue())
     return paths

@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from tag2mask import __version__
+from tag2mask.atomic import write_bytes
 from tag2mask.data.classes import VOC_NAMES, Classes, palette
 from tag2mask.data.files import normal
 from tag2mask.data.images import opened
@@ -125,7 +126,7 @@ def write_mmsegmentation(
     by_suffix: dict[str, list[str]] = defaultdict(list)
     for index, (image_id, image) in enumerate(zip(masks.ids, images, strict=True)):
         mask = _mask(masks, index, image)  # (H, W)
-        _write_bytes(folder / "ann_dir" / split / f"{image_id}.png", _png(mask, colours=False))
+        write_bytes(folder / "ann_dir" / split / f"{image_id}.png", _png(mask, colours=False))
         link_or_copy(image, folder / "img_dir" / split / f"{image_id}{image.suffix}")
         by_suffix[image.suffix].append(image_id)
         step(index + 1, len(masks))
@@ -203,7 +204,7 @@ def write_voc_archive(masks: PseudoMasks, classes: Classes, path: Path, step: St
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
             step(done, len(masks))
-    _write_bytes(path, buffer.getvalue())
+    write_bytes(path, buffer.getvalue())
 
 
 def link_or_copy(source: Path, target: Path) -> None:
@@ -246,10 +247,3 @@ def _png(mask: np.ndarray, colours: bool) -> bytes:
         picture.putpalette(palette(255).tobytes())
     picture.save(buffer, format="PNG")
     return buffer.getvalue()
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)

@@ -17,6 +17,7 @@ from tag2mask.hosts.inputs import (
     PhotoInputs,
     build_cache,
     cache_bytes,
+    cache_fault,
     cache_key,
     frozen_fingerprint,
 )
@@ -48,7 +49,10 @@ def open_inputs(
     source = str(data) if data.kind == "cooccur" else str(Path(data.root).resolve())
     key = cache_key(frozen, views, images, source + frozen_fingerprint(host))
     folder = run / "cache" / key
-    if ranks.once(lambda: not (folder / "manifest.json").is_file()):
+    fault = ranks.once(lambda: cache_fault(folder, images))
+    if fault:
+        if ranks.once(folder.exists):
+            report.say(f"{folder}: {fault}, so frozen features are computed anew.")
         free = ranks.once(lambda: room_for(run))
         if size > free:  # writing to mapped memory on a full disk kills the process
             report.warn(

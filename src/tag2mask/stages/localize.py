@@ -13,6 +13,7 @@ from torch import Tensor
 from tag2mask import ranks
 from tag2mask.config import MapsConfig
 from tag2mask.fpr import Prototypes
+from tag2mask.manifests import Manifest
 from tag2mask.maps.advcam import advcam_maps
 from tag2mask.maps.attribution import library_maps
 from tag2mask.maps.merge import class_activation, localization_maps, map_peaks
@@ -79,18 +80,21 @@ def store_maps(
 ) -> None:  # fmt: skip
     """Write the maps of the images that have none in ``folder`` yet: of all, or of those at ``indices``.
 
-    By ``config.method``; ``prototypes``, for rectification without training, go with class activation maps alone.
+    What the folder's manifest does not describe, or of another size, is written again. By ``config.method``;
+    ``prototypes``, for rectification without training, go with class activation maps alone.
     """
     setup.host.eval()
     wanted = list(ranks.mine(range(len(setup.images)) if indices is None else indices))
-    missing = [i for i in wanted if not map_path(folder, setup.images.ids[i]).is_file()]
+    manifest = Manifest(folder, ranks.rank())
+    missing = [i for i in wanted if not manifest.holds(map_path(folder, setup.images.ids[i]))]
     step(len(wanted) - len(missing), len(wanted))
     for number, index in enumerate(missing, 1):
         if config.method == "cam":
             (image,) = _localize_batch(setup, config, np.array([index]), setup.images.size_hw, prototypes)
         else:
             image = _attribute(setup, config, index, setup.images.size_hw(index))
-        save_maps(map_path(folder, setup.images.ids[index]), image.classes, image.maps, image.peaks)
+        path = map_path(folder, setup.images.ids[index])
+        manifest.add(path, save_maps(path, image.classes, image.maps, image.peaks))
         step(len(wanted) - len(missing) + number, len(wanted))
     ranks.wait()
 

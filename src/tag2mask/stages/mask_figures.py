@@ -46,7 +46,7 @@ def score_seed(
                 )
                 continue
             with report.task(f"seed {setup.seed}: segmenter of {method}") as step:
-                folder = predict_split(setup, run, method, source, step)
+                folder = predict_split(setup, run, method, source, step, report)
             counted[method][f"segmenter:{source}"] = count_masks(setup, folder, truth)
     return counted
 

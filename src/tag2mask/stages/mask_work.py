@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tag2mask.atomic import Written
 from tag2mask.config.crf import CRFConfig
 from tag2mask.data.pseudo_masks import write_mask
 from tag2mask.maps.store import StoredMaps, load_maps
@@ -37,11 +38,8 @@ class MaskJob:
     """Longest side at which the CRF sees a photo, in pixels; a larger one is reduced."""
 
 
-def write_job_masks(job: MaskJob) -> None:
-    """Threshold the maps, refine the labels, write the masks; what exists is left alone."""
-    wanted = [job.mask, *([job.certain] if job.certain else [])]
-    if all(path.is_file() for path in wanted):
-        return
+def write_job_masks(job: MaskJob) -> list[Written]:
+    """Threshold the maps, refine the labels, write the masks; returns what the files hold, ``mask`` first."""
     stored = load_maps(job.maps)
     labels = [thresholded(stored, level) for level in job.levels]  # (H, W) each, 0 background, p + 1 the p-th map
     if job.crf is not None and len(stored.classes):
@@ -52,9 +50,10 @@ def write_job_masks(job: MaskJob) -> None:
         labels = [nearest(q.argmax(axis=0), stored.maps.shape[1:]) for q in crf.infer_many(energies)]  # (H, W) each
     values = np.concatenate([[0], stored.classes.astype(np.int64) + 1]).astype(np.uint8)  # (P + 1,)
     masks = [values[label] for label in labels]
-    write_mask(job.mask, masks[0])
+    written = [write_mask(job.mask, masks[0])]
     if job.certain is not None:
-        write_mask(job.certain, pair_labels(masks[1], masks[2]))
+        written.append(write_mask(job.certain, pair_labels(masks[1], masks[2])))
+    return written
 
 
 def reduced(photo: Image.Image, longest: int) -> np.ndarray:

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from tag2mask import ranks
+from tag2mask.atomic import Written
 from tag2mask.config import RefineConfig
 from tag2mask.data import TaggedImages
+from tag2mask.manifests import Manifest
 from tag2mask.maps.store import load_maps
 from tag2mask.processes import over_images
 from tag2mask.progress import Step
@@ -46,10 +48,10 @@ def write_masks(images: TaggedImages, maps: Path, folder: Path, level: int, step
 
     Masks that exist are written again, as the threshold belongs to the whole set.
     """
+    manifest = Manifest(folder, ranks.rank())
     for index, name in ranks.mine(enumerate(images.ids)):
         job = MaskJob(index, images.reader, map_path(maps, name), (level,), mask_path(folder, name))
-        job.mask.unlink(missing_ok=True)
-        write_job_masks(job)
+        manifest.add(job.mask, *write_job_masks(job))
         step(index + 1, len(images))
     ranks.wait()
 
@@ -63,12 +65,15 @@ def write_refined_masks(
     Args:
         certain: folder of masks that hold what is certain, 255 elsewhere; None for none.
     """
+    described = Manifest(folder, ranks.rank())
+    sure_described = Manifest(certain, ranks.rank()) if certain else None
     levels = (level, share_of(level, config.foreground), share_of(level, config.background)) if certain else (level,)
 
     def jobs() -> Iterator[MaskJob]:
         for index, name in ranks.mine(enumerate(images.ids)):
             sure = mask_path(certain, name) if certain else None
-            if not (mask_path(folder, name).is_file() and (sure is None or sure.is_file())):
+            there = described.holds(mask_path(folder, name))
+            if not there or (sure is not None and sure_described is not None and not sure_described.holds(sure)):
                 yield MaskJob(
                     0, images.alone(index), map_path(maps, name), levels, mask_path(folder, name), sure,
                     config.crf_settings, config.crf_backend, config.crf_longest,
@@ -77,8 +82,20 @@ def write_refined_masks(
     own = len(range(ranks.rank(), len(images), ranks.world()))
     missing = sum(1 for _ in jobs())
     step(own - missing, own)
-    over_images(write_job_masks, jobs(), missing, config.processes, step, own - missing)
+
+    def received(job: MaskJob, written: list[Written]) -> None:
+        described.add(job.mask, written[0])
+        if job.certain is not None and sure_described is not None:
+            sure_described.add(job.certain, written[1])
+
+    over_images(write_job_masks, jobs(), missing, config.processes, step, own - missing, received)
     ranks.wait()
+
+
+def complete(images: TaggedImages, folder: Path) -> bool:
+    """Whether a folder has the mask of every image, as it was written."""
+    manifest = Manifest(folder)
+    return all(manifest.holds(mask_path(folder, name)) for name in images.ids)
 
 
 def share_of(level: int, factor: float) -> int:

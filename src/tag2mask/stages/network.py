@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
 
 from tag2mask.config import DataConfig, RunConfig
 from tag2mask.data import TaggedImages, open_images
+from tag2mask.data.fingerprint import photos_fingerprint
 from tag2mask.data.readers import with_split
 from tag2mask.errors import InputError
 from tag2mask.hosts import Host
@@ -33,6 +35,11 @@ class SeedSetup:
     def superclasses(self) -> tuple[int, ...] | None:
         """A number for each class, or None where the data has no super-classes."""
         return self.images.classes.superclass_ids()
+
+    @cached_property
+    def photos(self) -> str:
+        """Changes when a photo is replaced, or one is added or taken away."""
+        return photos_fingerprint(self.images)
 
 
 def data_of_seed(data: DataConfig, seed: int) -> DataConfig:

@@ -21,27 +21,27 @@ from tag2mask.data import open_images
 from tag2mask.data.masks import Masks, open_masks
 from tag2mask.engine import set_up_torch
 from tag2mask.errors import InputError
+from tag2mask.manifests import write_result
 from tag2mask.maps.imported import ImportSummary, import_maps
 from tag2mask.progress import Reporter
-from tag2mask.runs import locked, method_folder, versions, write_json, write_text
+from tag2mask.runs import holding_run, locked, method_folder, versions, write_text
 from tag2mask.score import MaskCounts
-from tag2mask.settings import config_from_dict, read_yaml
-from tag2mask.stages.attribution import WITHOUT_GRADIENT, all_attributed, attributed, map_settings, parts_of
+from tag2mask.settings import config_from_dict, first_difference, read_yaml
+from tag2mask.stages.attribution import IMPORTED, WITHOUT_GRADIENT, all_attributed, attributed, map_settings, parts_of
 from tag2mask.stages.evaluate import MethodScores, Truth, summarise
 from tag2mask.stages.evidence import collect_evidence
 from tag2mask.stages.export import Format, export_masks, export_network, without_tags
 from tag2mask.stages.localize import store_maps
 from tag2mask.stages.mask_figures import score_seed, summarise_stages
 from tag2mask.stages.network import SeedSetup, data_of_seed, set_up_seed
+from tag2mask.stages.origin import describe_import, facts_of, remove, renew
 from tag2mask.stages.refine import (
     Refinement,
     Refiner,
     check_refiner,
-    facts_of,
+    map_inputs,
     maps_of,
     refine,
-    remove,
-    renew,
     seed_masks,
 )
 from tag2mask.stages.scored import score_maps
@@ -49,8 +49,6 @@ from tag2mask.stages.segment import find_segmenter, predict_split, segmenter_sou
 from tag2mask.stages.tags import training_tags
 from tag2mask.stages.train import check_before_training, load_method, train_classifier, train_method, warn_of_tags
 
-IMPORTED = "imported"
-"""The method whose maps another program has made."""
 GALLERY_IMAGES = 12
 """Images whose maps are kept for the report."""
 
@@ -66,7 +64,7 @@ def train(config: RunConfig, run: Path, report: Reporter, resume: bool = False, 
         ranks.once(lambda: write_settings(config, run, resume, later))
         for seed in config.seeds:
             setup = set_up_seed(config, run, seed, device, report)
-            tags = training_tags(config, setup, run, report)
+            tags = training_tags(config, setup, run, report, resume)
             warn_of_tags(setup, tags, report)
             train_classifier(config, setup, tags, run, report, resume)
             for method in config.methods:
@@ -113,6 +111,7 @@ def import_run(config: RunConfig, run: Path, maps: Path, report: Reporter) -> Im
         remove(fresh)
         with report.task("maps") as step:
             summary = import_maps(maps, images.ids, images.labels, images.size_hw, fresh / "maps" / data.split, step)
+        describe_import(fresh / "maps" / data.split, images.ids)
         remove(home)  # masks and networks of earlier maps are void
         fresh.rename(home)
         return summary
@@ -165,6 +164,7 @@ def segment_run(
     return folders
 
 
+@holding_run
 def export_run(
     run: Path, kind: Format, out: Path, masks: str, method: str, seed: int | None, split: str, report: Reporter
 ) -> tuple[Path, str]:
@@ -186,6 +186,7 @@ def export_run(
     return export_masks(config, setup, run, method, masks, kind, out, report), ""
 
 
+@holding_run
 def evaluate_stages(run: Path, methods: tuple[str, ...], split: str, report: Reporter) -> dict[str, Any]:
     """Score the masks of every stage that the run has; writes stages.json, or stages.SPLIT.json, and returns it."""
     config = read_settings(run)
@@ -198,15 +199,14 @@ def evaluate_stages(run: Path, methods: tuple[str, ...], split: str, report: Rep
         raise InputError(f"{run} has no refined masks; run `tag2mask refine {run}` first.")
     results: dict[int, dict[str, dict[str, MaskCounts]]] = {}
     other = split and split != config.data.split
-    with locked(run):
-        for seed in config.seeds:
-            training = set_up_seed(config, run, seed, device, report)
-            setup = set_up_seed(config, run, seed, device, report, split) if other else training
-            truth = Truth(require_masks(setup), setup.images)
-            results[seed] = score_seed(config, setup, training, truth, run, chosen_methods(config, chosen), report)
+    for seed in config.seeds:
+        training = set_up_seed(config, run, seed, device, report)
+        setup = set_up_seed(config, run, seed, device, report, split) if other else training
+        truth = Truth(require_masks(setup), setup.images)
+        results[seed] = score_seed(config, setup, training, truth, run, chosen_methods(config, chosen), report)
     summary = ranks.once(lambda: summarise_stages(results, split or config.data.split, config.refine))
     if not methods:
-        ranks.once(lambda: write_json(run / (f"stages.{split}.json" if other else "stages.json"), summary))
+        ranks.once(lambda: write_result(run / (f"stages.{split}.json" if other else "stages.json"), summary))
     return summary
 
 
@@ -220,6 +220,7 @@ def default_methods(config: RunConfig, run: Path) -> tuple[str, ...]:
     return (attributed(method, config.maps.method),)
 
 
+@holding_run
 def evaluate_run(
     run: Path, methods: tuple[str, ...], split: str, report: Reporter, maps: MapsConfig | None = None
 ) -> dict[str, Any]:
@@ -255,13 +256,14 @@ def evaluate_run(
             summary["attribution"] = config.maps.method
         if not methods:
             suffix = (f".{config.maps.method}" if config.maps.method != usual else "") + (f".{split}" if other else "")
-            write_json(run / f"summary{suffix}.json", summary)
-            write_json(run / f"details{suffix}.json", details)
+            write_result(run / f"summary{suffix}.json", summary)
+            write_result(run / f"details{suffix}.json", details)
         return summary
 
     return ranks.once(figures)
 
 
+@holding_run
 def prepare_report(run: Path, report: Reporter) -> None:
     """Keep what the report shows: maps of a few images of the first seed, and the evidence of the prototypes."""
     config = read_settings(run)
@@ -274,15 +276,16 @@ def prepare_report(run: Path, report: Reporter) -> None:
             continue
         prototypes, folder = load_method(setup, method, run), method_folder(run, setup.seed, method) / "gallery"
         maps = replace(config.maps, method="cam") if method in WITHOUT_GRADIENT else config.maps
-        renew(facts_of(folder), map_settings(maps), [folder], report)
+        renew(facts_of(folder), map_settings(maps), map_inputs(setup, run, method) or {}, [folder], report)
         with report.task(f"pictures of {method}") as step:
             store_maps(setup, maps, folder, step, chosen, prototypes)
         for source in ranks.once(partial(segmenter_sources, run, setup.seed, method)):
             with report.task(f"masks by the segmenter of {method}") as step:
-                predict_split(setup, run, method, source, step, chosen)
+                predict_split(setup, run, method, source, step, report, chosen)
     load_method(setup, "cam", run)
     ranks.once(lambda: collect_evidence(config, setup, run, report))
-    ranks.once(lambda: write_json(run / "gallery.json", {"seed": setup.seed, "images": [int(i) for i in chosen]}))
+    chosen_for = {"seed": setup.seed, "images": [int(i) for i in chosen]}
+    ranks.once(lambda: write_result(run / "gallery.json", chosen_for))
 
 
 def gallery(labels: np.ndarray) -> list[int]:
@@ -364,7 +367,7 @@ def write_settings(config: RunConfig, run: Path, resume: bool, later: bool = Fal
                 f"--resume: {changed} is not what {path} says; resume with the settings of the run."
             )
     write_text(path, text)
-    write_json(run / "versions.json", versions())
+    write_result(run / "versions.json", versions())
 
 
 def settings_text(config: RunConfig) -> str:
@@ -379,15 +382,7 @@ def read_settings(run: Path) -> RunConfig:
         raise InputError(
             f"there is no settings.yaml in {run}; give the folder of a run (the --out of `tag2mask train`)."
         )
-    return config_from_dict(read_yaml(path), str(path))
-
-
-def first_difference(stored: Any, given: Any, prefix: str = "") -> str:
-    """Dotted name of the first setting that differs; empty if none does."""
-    if isinstance(stored, dict) and isinstance(given, dict):
-        for key in {**stored, **given}:
-            found = first_difference(stored.get(key), given.get(key), f"{prefix}{key}.")
-            if found:
-                return found
-        return ""
-    return "" if stored == given else prefix.rstrip(".")
+    content = read_yaml(path)
+    if not path.read_bytes().endswith(b"\n"):
+        raise InputError(f"{path} is cut off; restore it, as defaults would stand in for what is missing.")
+    return config_from_dict(content, str(path))

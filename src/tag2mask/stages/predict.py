@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from tag2mask.atomic import check_writable, write_bytes
 from tag2mask.data.classes import palette
 from tag2mask.data.images import decode_image
 from tag2mask.data.pseudo_masks import write_mask
@@ -99,6 +101,7 @@ def predict_files(segmenter: Segmenter, source: Path, out: Path, report: Reporte
         InputError: there is no such file or folder, or no picture in it.
     """
     names = picture_names(source, out)
+    check_writable(out)
     areas: dict[str, Any] = {}
     failures: list[tuple[str, str]] = []
     with report.task("predicting") as step:
@@ -163,9 +166,8 @@ def write_overlay(path: Path, picture: Image.Image, mask: np.ndarray) -> None:
     colours = Image.fromarray(palette(255)[mask])
     blended = Image.blend(picture, colours, OVERLAY)
     shown = Image.composite(blended, picture, Image.fromarray((mask > 0).astype(np.uint8) * 255))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    shown.save(partial, format="JPEG", quality=90)
-    partial.replace(path)
+    content = io.BytesIO()
+    shown.save(content, format="JPEG", quality=90)
+    write_bytes(path, content.getvalue())
 
 

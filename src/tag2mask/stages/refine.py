@@ -2,24 +2,26 @@
 
     maps -> CRF at three thresholds -> masks, and what is certain -> IRN or PSA learns it -> maps walk -> CRF -> masks
 
-Every arrow leaves files behind; what is there is not computed again, unless its settings have changed.
+Every arrow leaves files behind; what is there is not computed again, unless its settings or inputs have changed.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from tag2mask import ranks
+from tag2mask.atomic import Written
 from tag2mask.config import RefineConfig, RunConfig
+from tag2mask.data import TaggedImages
 from tag2mask.data.pseudo_masks import open_pseudo_masks
 from tag2mask.errors import InputError
+from tag2mask.manifests import Manifest
 from tag2mask.processes import over_images
 from tag2mask.progress import Reporter
-from tag2mask.runs import mask_folder, method_folder, read_json, write_json
+from tag2mask.runs import mask_folder, method_folder, write_json
 from tag2mask.score import LEVELS, level_of
 from tag2mask.stages.affinity import (
     BACKGROUND_LEVEL,
@@ -30,10 +32,23 @@ from tag2mask.stages.affinity import (
     walk_maps,
     write_power_labels,
 )
-from tag2mask.stages.attribution import map_settings, maps_config, parts_of
+from tag2mask.stages.attribution import IMPORTED, map_settings, maps_config, parts_of
 from tag2mask.stages.localize import map_path, store_maps
-from tag2mask.stages.masks import mask_path, rule_level, write_masks, write_refined_masks
+from tag2mask.stages.masks import complete, mask_path, rule_level, write_masks, write_refined_masks
 from tag2mask.stages.network import SeedSetup
+from tag2mask.stages.origin import (
+    PROTOTYPES,
+    TRAINING,
+    WEIGHTS,
+    Inputs,
+    facts_of,
+    hash_of,
+    identity,
+    known_facts,
+    remove,
+    renew,
+)
+from tag2mask.stages.tags import fingerprint
 from tag2mask.stages.train import load_method
 
 Refiner = Literal["seed", "crf", "irn", "psa"]
@@ -54,40 +69,59 @@ class Refinement:
 
 
 def maps_of(config: RunConfig, setup: SeedSetup, run: Path, method: str, report: Reporter) -> Path:
-    """The folder of stored maps of a split; those that are missing are written first.
+    """The folder of stored maps of a split; those that are missing or damaged are written first.
 
-    ``method``: perhaps with an attribution, ``fpr/advcam``. Its settings may change later, unlike those of class
-    activation maps, and maps by others are void.
+    ``method``: perhaps with an attribution, ``fpr/advcam``.
+
+    Raises:
+        InputError: maps that another program made are missing or damaged.
     """
     folder = method_folder(run, setup.seed, method) / "maps" / setup.data.split
-    trained, attribution = parts_of(method)
+    trained, _ = parts_of(method)
     maps = maps_config(config.maps, method)
-    if attribution != "cam":
-        renew(facts_of(folder), map_settings(maps), [folder], report)
-    if ranks.once(lambda: any(not map_path(folder, name).is_file() for name in setup.images.ids)):
+    inputs = map_inputs(setup, run, trained)
+    if inputs is not None:
+        renew(facts_of(folder), map_settings(maps), inputs, [folder], report)
+    bad = ranks.once(lambda: lacking(setup.images, folder))
+    if bad and trained == IMPORTED:
+        raise InputError(
+            f"{folder}: {bad} of {len(setup.images)} maps are missing, or not what was taken over; run `tag2mask "
+            "import` again."
+        )
+    if bad:
         prototypes = load_method(setup, trained, run)
-        ranks.once(lambda: forget(run, setup, method))
+        ranks.once(lambda: forget(run, setup, method, report))
         with report.task(f"seed {setup.seed}: maps of {method}") as step:
             store_maps(setup, maps, folder, step, prototypes=prototypes)
     return folder
 
 
-def forget(run: Path, setup: SeedSetup, method: str) -> None:
-    """Remove what stands on a folder of maps that is not complete: thresholds are of the whole set."""
+def map_inputs(setup: SeedSetup, run: Path, method: str) -> Inputs | None:
+    """What the maps of a method are made of; None where that is not there, and its maps are all that there is."""
+    home = method_folder(run, setup.seed, method)
+    sources = {"weights": home / WEIGHTS, **({"prototypes": home / PROTOTYPES} if method == "training_free" else {})}
+    if not all(path.is_file() for path in sources.values()):
+        return None
+    hashes = {name: hash_of(path) for name, path in sources.items()}
+    return {**hashes, "photos": setup.photos, "tags": fingerprint(setup)[:16]}
+
+
+def lacking(images: TaggedImages, folder: Path) -> int:
+    """Images whose maps are not there, or not as they were written."""
+    manifest = Manifest(folder)
+    return sum(not manifest.holds(map_path(folder, name)) for name in images.ids)
+
+
+def forget(run: Path, setup: SeedSetup, method: str, report: Reporter) -> None:
+    """Remove what stands on a folder of maps that is not complete, and say so: thresholds are of the whole set."""
     home, split = method_folder(run, setup.seed, method), setup.data.split
-    for refiner in REFINERS:
-        masks = output(run, setup, method, refiner)
-        facts_of(masks).unlink(missing_ok=True)
-        remove(masks)
-    for stale in (home / "crf" / "certain" / split, home / "irn" / "maps" / split, home / "psa" / "maps" / split):
-        facts_of(stale).unlink(missing_ok=True)
-        remove(stale)
-
-
-def remove(folder: Path) -> None:
-    """Delete a folder, if it is there; what cannot be deleted is an error, or it would be trusted later."""
-    if folder.exists():
-        shutil.rmtree(folder)
+    stale = [output(run, setup, method, refiner) for refiner in REFINERS]
+    stale += [home / "crf" / "certain" / split, home / "irn" / "maps" / split, home / "psa" / "maps" / split]
+    if any(folder.exists() for folder in stale):
+        report.say(f"{home}: maps of {split} are made anew, so what was made of them is removed.")
+    for folder in stale:
+        facts_of(folder).unlink(missing_ok=True)
+        remove(folder)
 
 
 def refine(
@@ -109,9 +143,10 @@ def refine(
 def seed_masks(config: RunConfig, setup: SeedSetup, run: Path, method: str, report: Reporter) -> Refinement:
     """The maps at the threshold of the rule (or the settings' own), without refinement."""
     maps, folder = maps_of(config, setup, run, method, report), output(run, setup, method, "seed")
-    renew(facts_of(folder), {"threshold": config.refine.threshold}, [folder], report)
-    level = seed_level(config.refine, setup, maps, facts_of(folder), report)
-    if ranks.once(lambda: all(mask_path(folder, name).is_file() for name in setup.images.ids)):
+    facts = facts_of(folder)
+    renew(facts, {"threshold": config.refine.threshold}, {"maps": identity(facts_of(maps))}, [folder], report)
+    level = seed_level(config.refine, setup, maps, facts, report)
+    if ranks.once(lambda: complete(setup.images, folder)):
         return Refinement(setup.seed, method, "seed", folder, share(level))
     with report.task(f"seed {setup.seed}: masks of {method}") as step:
         write_masks(setup.images, maps, folder, level, step)
@@ -128,7 +163,7 @@ def crf_masks(
     refine = config.refine
     maps, folder = maps_of(config, setup, run, method, report), output(run, setup, method, "crf")
     certain, facts = certain_folder(folder), facts_of(folder)
-    renew(facts, crf_settings(refine), [folder, certain], report)
+    renew(facts, crf_settings(refine), {"maps": identity(facts_of(maps))}, [folder, certain], report)
     level = seed_level(refine, setup, maps, facts, report)
     with report.task(f"seed {setup.seed}: CRF of {method}") as step:
         write_refined_masks(setup.images, maps, folder, level, refine, step, certain if certain_too else None)
@@ -142,7 +177,8 @@ def walked_masks(
     refine, maps = config.refine, maps_of(config, setup, run, method, report)
     home, folder = method_folder(run, setup.seed, method) / walker, output(run, setup, method, walker)
     learnt = crf_masks(config, training, run, method, report, certain_too=True)
-    renew(home / "training.json", training_settings(refine, walker), [home], report)
+    learnt_from = {"masks of the CRF": identity(facts_of(learnt.folder))}
+    renew(home / TRAINING, training_settings(refine, walker), learnt_from, [home], report)
     inputs = open_levels(config, training, run, report)
     certain = certain_folder(learnt.folder)
     if walker == "psa" and refine.psa.labels == "powers":
@@ -154,11 +190,13 @@ def walked_masks(
         inputs = open_levels(config, setup, run, report)
     walked, facts = home / "maps" / setup.data.split, facts_of(folder)
     every = {**training_settings(refine, walker), **walk_settings(refine, walker)}
-    renew(facts_of(walked), every, [walked], report)
+    made_from = {"weights": hash_of(home / WEIGHTS), "maps": identity(facts_of(maps))}
+    renew(facts_of(walked), every, made_from, [walked], report)
     with report.task(f"seed {setup.seed}: random walk of {method}") as step:
         walk_maps(walker, config, setup, inputs, home / "weights.safetensors", maps, walked, step)
     after = {"final_crf": refine.final_crf, "walk_threshold": refine.walk_threshold}
-    renew(facts, {**every, **after}, [folder], report)  # a segmenter stands on all of them
+    # A segmenter stands on all of the settings.
+    renew(facts, {**every, **after}, {"maps": identity(facts_of(walked))}, [folder], report)
     level = BACKGROUND_LEVEL
     if walker == "irn":
         given = refine.walk_threshold
@@ -166,7 +204,7 @@ def walked_masks(
     with report.task(f"seed {setup.seed}: masks of {walker.upper()}") as step:
         if refine.final_crf:
             write_refined_masks(setup.images, walked, folder, level, refine, step)
-        elif ranks.once(lambda: any(not mask_path(folder, name).is_file() for name in setup.images.ids)):
+        elif not ranks.once(lambda: complete(setup.images, folder)):
             write_masks(setup.images, walked, folder, level, step)
     return Refinement(setup.seed, method, walker, folder, share(level))
 
@@ -174,11 +212,6 @@ def walked_masks(
 def output(run: Path, setup: SeedSetup, method: str, refiner: Refiner) -> Path:
     """Where the masks of a split lie."""
     return mask_folder(run, setup.seed, method, refiner, setup.data.split)
-
-
-def facts_of(masks: Path) -> Path:
-    """The file that says how a folder of masks was made."""
-    return masks.with_name(f"{masks.name}.json")
 
 
 def certain_folder(masks: Path) -> Path:
@@ -190,7 +223,7 @@ def seed_level(refine: RefineConfig, setup: SeedSetup, maps: Path, facts: Path, 
     """The threshold level of a folder of maps: the settings' own, or the rule's, which is kept in ``facts``."""
     if refine.threshold:
         return level_of(refine.threshold)
-    known = ranks.once(lambda: read_json(facts, "description of the masks") if facts.is_file() else {})
+    known = ranks.once(lambda: known_facts(facts))
     if "level" not in known:
         with report.task(f"seed {setup.seed}: threshold") as step:
             known["level"] = rule_level(setup.images, maps, step)
@@ -226,28 +259,13 @@ def walk_settings(refine: RefineConfig, walker: Walker) -> dict[str, Any]:
     return {f"walk.{name}": own[name] for name in WALK_SETTINGS[walker]}
 
 
-def renew(facts: Path, settings: dict[str, Any], folders: list[Path], report: Reporter) -> None:
-    """Remove what was made with other settings, and say so; afterwards ``facts`` has these."""
-
-    def make_room() -> None:
-        known = read_json(facts, "description of the masks") if facts.is_file() else {}
-        if known.get("settings") == settings:
-            return
-        if known.get("settings") is not None:
-            report.say(f"{folders[0]}: the settings have changed, so it is made anew.")
-            for folder in folders:
-                remove(folder)
-        write_json(facts, {"settings": settings})
-
-    ranks.once(make_room)
-
-
 def write_all_power_labels(
     refine: RefineConfig, training: SeedSetup, maps: Path, folder: Path, report: Reporter
 ) -> None:
     """PSA's own labels for every image; those that exist are left alone."""
     images = training.images
-    missing = [i for i, name in ranks.mine(enumerate(images.ids)) if not mask_path(folder, name).is_file()]
+    manifest = Manifest(folder, ranks.rank())
+    missing = [i for i, name in ranks.mine(enumerate(images.ids)) if not manifest.holds(mask_path(folder, name))]
     done = len(range(ranks.rank(), len(images), ranks.world())) - len(missing)
     jobs = (
         PowersJob(
@@ -256,8 +274,12 @@ def write_all_power_labels(
         )
         for i in missing
     )
+
+    def received(job: PowersJob, written: Written) -> None:
+        manifest.add(job.out, written)
+
     with report.task(f"seed {training.seed}: labels of PSA") as step:
-        over_images(write_power_labels, jobs, len(missing), refine.processes, step, done)
+        over_images(write_power_labels, jobs, len(missing), refine.processes, step, done, received)
     ranks.wait()
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from tag2mask.config import RunConfig
 from tag2mask.progress import Reporter
-from tag2mask.runs import locked
 from tag2mask.stages.attribution import parts_of, stored_image_maps
 from tag2mask.stages.evaluate import MethodScores, Truth, score_method
 from tag2mask.stages.localize import localize
@@ -28,7 +27,6 @@ def score_maps(
         prototypes = load_method(setup, name, run)
         with report.task(f"seed {setup.seed}: figures of {name}") as step:
             return score_method(localize(setup, config.maps, truth.size_hw, step, prototypes), truth, labels)
-    with locked(run):
-        folder = maps_of(config, setup, run, name, report)
+    folder = maps_of(config, setup, run, name, report)
     with report.task(f"seed {setup.seed}: figures of {name}") as step:
         return score_method(stored_image_maps(setup.images, folder, step), truth, labels)

@@ -20,8 +20,9 @@ from tag2mask.engine import fit_labelled, steps_per_epoch
 from tag2mask.errors import InputError
 from tag2mask.hosts.inputs import frozen_fingerprint, level_settings
 from tag2mask.hosts.labelled import LabelledInputs
+from tag2mask.manifests import Manifest, write_result
 from tag2mask.progress import Reporter, Step
-from tag2mask.runs import mask_folder, method_folder, read_json, write_json
+from tag2mask.runs import mask_folder, method_folder, read_json
 from tag2mask.segment.build import build_segmenter
 from tag2mask.segment.losses import segmentation_loss
 from tag2mask.segment.network import SegmentationNetwork
@@ -31,7 +32,8 @@ from tag2mask.stages.affinity import Total
 from tag2mask.stages.inputs import open_inputs
 from tag2mask.stages.masks import mask_path
 from tag2mask.stages.network import SeedSetup
-from tag2mask.stages.refine import REFINERS, Refiner, facts_of, refine, remove
+from tag2mask.stages.origin import WEIGHTS, drop_damaged, facts_of, hash_of, remove, renew, set_aside
+from tag2mask.stages.refine import REFINERS, Refiner, refine
 
 WORTH = ("irn", "psa", "crf", "seed")
 """Which masks are learnt from unless told otherwise: the first that are there."""
@@ -72,12 +74,16 @@ def train_segmenter(
 ) -> Path:
     """Train on the pseudo masks of the split that the run was trained on; those that are missing are made first.
 
-    Goes on where it was cut off, and does nothing where it is finished and its settings are the same.
+    Goes on where it was cut off, and does nothing where it is finished and its settings are the same. A finished one
+    that has learnt from other masks is set aside.
+
+    Raises:
+        InputError: there is a finished one with other settings.
     """
     masks = refine(config, setup, setup, run, method, source, report)
     folder = segmenter_folder(run, setup.seed, method, source)
     facts = folder / "segmenter.json"
-    finished, known = ranks.once(lambda: ready_to_train(config, masks.folder, folder, report))
+    finished, known = ranks.once(lambda: ready_to_train(config, run, masks.folder, folder, report))
     if finished:
         return folder
     torch.manual_seed(setup.seed)
@@ -104,7 +110,7 @@ def train_segmenter(
         epochs = math.ceil(config.segment.steps / steps_per_epoch(len(labelled), optimiser))
         optimiser = replace(optimiser, epochs=epochs)
     groups = [(group.learning_rate, group.weight_decay, group.parameters) for group in network.parameter_groups()]
-    ranks.once(lambda: write_json(facts, known))
+    ranks.once(lambda: write_result(facts, known))
 
     def loss(levels: list[Tensor], labels: Tensor) -> Total:
         return Total(segmentation_loss(network, levels, labels))
@@ -118,26 +124,32 @@ def train_segmenter(
 
 
 def ready_to_train(
-    config: RunConfig, masks: Path, folder: Path, report: Reporter
+    config: RunConfig, run: Path, masks: Path, folder: Path, report: Reporter
 ) -> tuple[bool, dict[str, Any]]:
-    """Whether a segmenter is finished, and what is written of it; what stands on other settings is removed."""
+    """Whether a segmenter is finished, and what is written of it; what stands on something else is out of the way."""
     facts = folder / "segmenter.json"
     training, test = described(config.segment, read_json(facts_of(masks), "description of the masks"))
     known = read_json(facts, "description of the segmenter") if facts.is_file() else {}
-    finished = (folder / "weights.safetensors").is_file()
+    drop_damaged(folder, report)
+    finished = (folder / WEIGHTS).is_file()
     if known and known["training"] != training:
-        if finished:
+        if finished and known["training"]["segment"] != training["segment"]:
             raise InputError(
-                f"{folder} holds a segmenter that was trained with other settings or on other masks; delete that "
-                "folder to train anew, or go back to its settings."
+                f"{folder} holds a segmenter that was trained with other settings; delete that folder to train anew, "
+                "or go back to its settings."
             )
-        report.say(f"{folder}: the settings have changed, so the unfinished training begins anew.")
+        if finished:
+            place = set_aside(run, folder)
+            report.say(f"{folder}: the masks have changed, so it is trained anew; before: {place}.")
+            known, finished = {}, False
+    if known.get("training") != training and folder.exists():
+        report.say(f"{folder}: the settings or masks have changed, so the unfinished training begins anew.")
         remove(folder)
         known = {}
     if known.get("test") != test:  # what is predicted changes, what was learnt does not
         remove(folder / "masks")
         known = {**known, "training": training, "test": test}
-        write_json(facts, known)
+        write_result(facts, known)
     return finished, known
 
 
@@ -187,19 +199,23 @@ def load_segmenter(folder: Path, device: torch.device) -> tuple[SegmentationNetw
 
 
 def predict_split(
-    setup: SeedSetup, run: Path, method: str, source: Refiner, step: Step, indices: Sequence[int] | None = None
-) -> Path:
+    setup: SeedSetup, run: Path, method: str, source: Refiner, step: Step, report: Reporter,
+    indices: Sequence[int] | None = None,
+) -> Path:  # fmt: skip
     """Masks of a split by a segmenter, without tags, or of the images at ``indices``; those that exist are kept."""
     home = segmenter_folder(run, setup.seed, method, source)
     folder = mask_folder(run, setup.seed, method, f"segmenter:{source}", setup.data.split)
     wanted = list(ranks.mine(range(len(setup.images)) if indices is None else indices))
-    missing = [i for i in wanted if not mask_path(folder, setup.images.ids[i]).is_file()]
+    renew(facts_of(folder), {}, {"weights": hash_of(home / WEIGHTS), "photos": setup.photos}, [folder], report)
+    manifest = Manifest(folder, ranks.rank())
+    missing = [i for i in wanted if not manifest.holds(mask_path(folder, setup.images.ids[i]))]
     step(len(wanted) - len(missing), len(wanted))
     if missing:
         network, _ = load_segmenter(home, setup.device)
         for number, index in enumerate(missing, 1):
             mask = predict_labels(network, setup.images.image(index), network.config, setup.device)
-            write_mask(mask_path(folder, setup.images.ids[index]), mask)
+            path = mask_path(folder, setup.images.ids[index])
+            manifest.add(path, write_mask(path, mask))
             step(len(wanted) - len(missing) + number, len(wanted))
     ranks.wait()
     return folder

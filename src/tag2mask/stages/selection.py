@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from tag2mask.engine import set_up_torch
+from tag2mask.manifests import write_result
 from tag2mask.progress import Reporter
-from tag2mask.runs import write_json
+from tag2mask.runs import holding_run
 from tag2mask.score import miou_by_level
 from tag2mask.score.budget import annotated_images, budget_level, draw_images
 from tag2mask.stages.evaluate import MethodScores, Truth, mean_and_deviation, score_method
@@ -27,6 +28,7 @@ DRAWS = 100
 """How many times the images are drawn."""
 
 
+@holding_run
 def measure_budget(
     run: Path, budgets: tuple[int, ...], methods: tuple[str, ...], split: str, report: Reporter
 ) -> dict[str, Any]:
@@ -78,7 +80,7 @@ def measure_budget(
         "images": images,
         "split": split or config.data.split,
     }
-    write_json(run / (f"budget.{split}.json" if split and split != config.data.split else "budget.json"), result)
+    write_result(run / (f"budget.{split}.json" if split and split != config.data.split else "budget.json"), result)
     return result
 
 

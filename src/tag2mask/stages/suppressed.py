@@ -18,8 +18,9 @@ from torch.nn import functional
 from tag2mask.data.masks import IGNORE
 from tag2mask.engine import collect, set_up_torch
 from tag2mask.fpr import activated_pixels, compared_pixels, halo_pixels
+from tag2mask.manifests import write_result
 from tag2mask.progress import Reporter
-from tag2mask.runs import write_json
+from tag2mask.runs import holding_run
 from tag2mask.stages.network import set_up_seed
 from tag2mask.stages.pipeline import read_settings, require_masks
 from tag2mask.stages.tags import read_training_tags
@@ -57,6 +58,7 @@ def percent(part: int, whole: int) -> float:
     return round(100 * part / max(1, whole), 1)
 
 
+@holding_run
 @torch.no_grad()
 def measure_suppressed(run: Path, report: Reporter) -> dict[str, Any]:
     """Precision and recall of the pixels that prototypes choose, and of those that activation alone chooses.
@@ -113,7 +115,7 @@ def measure_suppressed(run: Path, report: Reporter) -> dict[str, Any]:
                             count.causes.update(causes(down & ~own, mask, context, names))
                 step(int(batch[-1]) + 1, len(setup.images))
         result["seeds"][str(seed)] = {name: count.shares(false, true) for name, count in counts.items()}
-    write_json(run / "suppressed.json", result)
+    write_result(run / "suppressed.json", result)
     return result
 
 

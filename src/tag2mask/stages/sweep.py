@@ -24,10 +24,11 @@ from tag2mask.data import open_images
 from tag2mask.data.masks import open_masks
 from tag2mask.engine import set_up_torch
 from tag2mask.errors import InputError
+from tag2mask.manifests import write_result
 from tag2mask.processes import start_worker
 from tag2mask.progress import Reporter
-from tag2mask.runs import method_folder, read_json, seed_folder, write_json
-from tag2mask.settings import SettingsParser, add_run_settings, flattened, run_config
+from tag2mask.runs import locked, method_folder, read_json, seed_folder
+from tag2mask.settings import SettingsParser, add_run_settings, first_difference, flattened, run_config
 from tag2mask.stages import pipeline
 from tag2mask.stages.evaluate import REFERENCES
 from tag2mask.stages.network import data_of_seed, set_up_seed
@@ -71,38 +72,40 @@ def sweep(
         raise InputError(f"{run} is on photos without masks, so there is nothing to compare cells by.")
     changed = {key for key, _ in map(parsed, vary)}
     cam_is_shared = not any(key.startswith(BEFORE_THE_CAM) for key in changed)
-    for name, config in cells:
-        prepare(run, out / name, config, cam_is_shared)
-    untrained = [seed for seed in base.seeds if not (method_folder(run, seed, "cam") / WEIGHTS).is_file()]
-    if cam_is_shared and untrained:
-        report.warn(f"{run} has no trained CAM of seed {', '.join(map(str, untrained))}: every cell trains its own.")
-    todo = [(out / name, split) for name, _ in cells if not (out / name / summary_name(split)).is_file()]
-    if todo:
-        fill_caches(cells, out, split, report)
-    with report.task(f"{len(cells)} cells") as step:
-        done = len(cells) - len(todo)
-        step(done, len(cells))
-        with multiprocessing.get_context("spawn").Pool(jobs, start_worker) as pool:
-            failed = {}
-            for folder, error in pool.imap_unordered(compute, todo):
-                if error:
-                    failed[folder.name] = error
-                    report.warn(f"{folder}: {error}")
-                done += 1
-                step(done, len(cells))
-    rows = [
-        {"cell": name, "failed": failed[name]}
-        if name in failed
-        else {
-            "cell": name,
-            "summary": read_json(out / name / summary_name(split), "summary"),
-            "purity": purity(out / name),
-        }
-        for name, _ in cells
-    ]
-    result = {"run": str(run), "vary": list(vary), "split": split or base.data.split, "cells": rows}
-    write_json(out / f"sweep{f'.{split}' if split else ''}.json", result)
-    return result
+    with locked(out):
+        for name, config in cells:
+            prepare(run, out / name, config, cam_is_shared)
+        untrained = [seed for seed in base.seeds if not (method_folder(run, seed, "cam") / WEIGHTS).is_file()]
+        if cam_is_shared and untrained:
+            names = ", ".join(map(str, untrained))
+            report.warn(f"{run} has no trained CAM of seed {names}: every cell trains its own.")
+        todo = [(out / name, split) for name, _ in cells if not (out / name / summary_name(split)).is_file()]
+        if todo:
+            fill_caches(cells, out, split, report)
+        with report.task(f"{len(cells)} cells") as step:
+            done = len(cells) - len(todo)
+            step(done, len(cells))
+            with multiprocessing.get_context("spawn").Pool(jobs, start_worker) as pool:
+                failed = {}
+                for folder, error in pool.imap_unordered(compute, todo):
+                    if error:
+                        failed[folder.name] = error
+                        report.warn(f"{folder}: {error}")
+                    done += 1
+                    step(done, len(cells))
+        rows = [
+            {"cell": name, "failed": failed[name]}
+            if name in failed
+            else {
+                "cell": name,
+                "summary": read_json(out / name / summary_name(split), "summary"),
+                "purity": purity(out / name),
+            }
+            for name, _ in cells
+        ]
+        result = {"run": str(run), "vary": list(vary), "split": split or base.data.split, "cells": rows}
+        write_result(out / f"sweep{f'.{split}' if split else ''}.json", result)
+        return result
 
 
 def parsed(text: str) -> tuple[str, list[Any]]:
@@ -158,7 +161,7 @@ def prepare(run: Path, folder: Path, config: RunConfig, cam_is_shared: bool) -> 
     if not link.exists():
         link.symlink_to((run / "cache").resolve())
     if any(folder.glob("seed*")):
-        changed = pipeline.first_difference(asdict(pipeline.read_settings(folder)), asdict(config))
+        changed = first_difference(asdict(pipeline.read_settings(folder)), asdict(config))
         if changed:
             raise InputError(f"{folder} holds a cell with another {changed}; choose another --out, or delete it.")
         return

@@ -17,11 +17,13 @@ import torch
 from tag2mask import ranks
 from tag2mask.config import RunConfig, TagsConfig
 from tag2mask.errors import InputError
+from tag2mask.manifests import write_result
 from tag2mask.noise import out_of_fold_probabilities, suspicion
 from tag2mask.progress import Reporter, Step
-from tag2mask.runs import read_json, seed_folder, write_json
+from tag2mask.runs import read_json, seed_folder
 from tag2mask.stages.blocked import blocked_pairs
 from tag2mask.stages.network import SeedSetup
+from tag2mask.stages.origin import set_aside
 
 UNKNOWN = -1
 FILE = "tags.json"
@@ -30,15 +32,27 @@ Tags = npt.NDArray[np.bool_]
 TrainingTags = npt.NDArray[np.int8]
 
 
-def training_tags(config: RunConfig, setup: SeedSetup, run: Path, report: Reporter) -> TrainingTags:
+def training_tags(
+    config: RunConfig, setup: SeedSetup, run: Path, report: Reporter, resume: bool = False
+) -> TrainingTags:
     """The tags of a seed, (N, C): 1 tagged, 0 not tagged, -1 unknown. Written to ``tags.json``, read from there later.
+
+    ``resume``: where the data set's tags are others by now, they are written anew; training follows.
 
     To be called before the host learns anything: the features that find suspects must not have seen the tags.
     """
     path = seed_folder(run, setup.seed) / FILE
-    if ranks.once(lambda: not path.is_file()):
+    if ranks.once(lambda: not tags_stand(setup, run, path, report, resume)):
         ranks.once(lambda: write_training_tags(config, setup, run, path, report))
     return read_training_tags(run, setup)
+
+
+def tags_stand(setup: SeedSetup, run: Path, path: Path, report: Reporter, resume: bool) -> bool:
+    """Whether there are tags already; with ``resume``, those of other tags of the data set are set aside."""
+    if resume and path.is_file() and read_json(path, "tags").get("of") != fingerprint(setup):
+        place = set_aside(run, path)
+        report.say(f"{path}: the tags or photos of the data set are others, so it is made anew; before: {place}.")
+    return path.is_file()
 
 
 def write_training_tags(config: RunConfig, setup: SeedSetup, run: Path, path: Path, report: Reporter) -> None:
@@ -60,7 +74,7 @@ def write_training_tags(config: RunConfig, setup: SeedSetup, run: Path, path: Pa
         return [(ids[image], names[c]) for image, c in np.argwhere(pairs).tolist()]
 
     changed = given ^ setup.images.labels
-    write_json(
+    write_result(
         path,
         {
             "of": fingerprint(setup),
@@ -84,7 +98,7 @@ def read_training_tags(run: Path, setup: SeedSetup) -> TrainingTags:
     if path.is_file():
         stored = read_json(path, "tags")
         if stored.get("of") != fingerprint(setup):
-            raise InputError(f"{path} was made of other tags than the data set has now; train in another --out.")
+            raise InputError(f"{path} was made of other tags than the data set has now; train again with --resume.")
         row = {name: number for number, name in enumerate(setup.images.ids)}
         column = {name: number for number, name in enumerate(setup.images.classes.names)}
         values = {"removed": 0, "added": 1, "unknown, not tagged": UNKNOWN, "unknown, tagged": UNKNOWN}

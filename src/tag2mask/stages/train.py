@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,8 @@ from tag2mask.runs import method_folder
 from tag2mask.stages import rivals
 from tag2mask.stages.blocked import blocked_pairs
 from tag2mask.stages.network import SeedSetup, data_of_seed
-from tag2mask.stages.tags import TrainingTags
+from tag2mask.stages.origin import WEIGHTS, Inputs, begin_training, hash_of
+from tag2mask.stages.tags import TrainingTags, fingerprint
 
 CLASSIFIER_ALONE = FPRConfig(region_weight=0.0, pixel_weight=0.0)
 
@@ -56,8 +58,8 @@ def train_classifier(
 ) -> None:
     """Train the classifier whose class maps are the class activation map, or load it if it is finished."""
     folder = method_folder(run, setup.seed, "cam")
-    if finished(folder, resume):
-        load_weights(folder / "weights.safetensors", setup.host)
+    if finished(run, folder, resume, training_inputs(setup, tags), report):
+        load_weights(folder / WEIGHTS, setup.host)
         return
     with report.task(f"seed {setup.seed}: classifier (CAM)") as step:
         fit(
@@ -71,14 +73,15 @@ def train_method(
 ) -> None:
     """Train one method on from the class activation map; the host ends with the method's weights."""
     folder = method_folder(run, setup.seed, method)
-    if finished(folder, resume):
-        load_weights(folder / "weights.safetensors", setup.host)
+    cam = method_folder(run, setup.seed, "cam") / WEIGHTS
+    if finished(run, folder, resume, {**training_inputs(setup, tags), "weights of the CAM": hash_of(cam)}, report):
+        load_weights(folder / WEIGHTS, setup.host)
         return
     settings = method_config(method, config.fpr)
     if settings.superclass_trim and setup.superclasses is None:
         settings = replace(settings, superclass_trim=False)
         report.warn(f"{method}: the data has no super-classes, so negatives are not trimmed.")
-    load_weights(method_folder(run, setup.seed, "cam") / "weights.safetensors", setup.host)
+    load_weights(cam, setup.host)
     if method == "training_free":
         save_without_training(setup, tags, settings, folder, report)
         return
@@ -102,7 +105,7 @@ def save_without_training(
         step(1, 1)
     warn_of_bare(setup, "training_free", prototypes.without_negatives(), report)
     ranks.once(lambda: save_prototypes(folder / "prototypes.safetensors", prototypes))
-    ranks.once(lambda: save_weights(folder / "weights.safetensors", setup.host))
+    ranks.once(lambda: save_weights(folder / WEIGHTS, setup.host))
 
 
 def warn_of_bare(setup: SeedSetup, method: str, bare: list[int], report: Reporter) -> None:
@@ -118,19 +121,25 @@ def warn_of_bare(setup: SeedSetup, method: str, bare: list[int], report: Reporte
 def load_method(setup: SeedSetup, method: str, run: Path) -> Prototypes | None:
     """Give the host a method's weights; returns the prototypes that its maps need at inference, if any."""
     folder = method_folder(run, setup.seed, method)
-    load_weights(folder / "weights.safetensors", setup.host)
+    load_weights(folder / WEIGHTS, setup.host)
     return load_prototypes(folder / "prototypes.safetensors", setup.device) if method == "training_free" else None
 
 
-def finished(folder: Path, resume: bool) -> bool:
+def training_inputs(setup: SeedSetup, tags: TrainingTags) -> Inputs:
+    """What a training is made of, beside the settings, which a run does not change."""
+    content = hashlib.sha256(fingerprint(setup).encode() + tags.tobytes())
+    return {"photos": setup.photos, "tags": content.hexdigest()[:16]}
+
+
+def finished(run: Path, folder: Path, resume: bool, inputs: Inputs, report: Reporter) -> bool:
     """Whether there are final weights to go on from; without --resume that is an error, so nothing is lost."""
-    return ranks.once(lambda: _finished(folder, resume))
+    return ranks.once(lambda: _finished(run, folder, resume, inputs, report))
 
 
-def _finished(folder: Path, resume: bool) -> bool:
-    done = (folder / "weights.safetensors").is_file()
-    if not resume and (done or (folder / "state.safetensors").is_file()):
+def _finished(run: Path, folder: Path, resume: bool, inputs: Inputs, report: Reporter) -> bool:
+    if not resume and any((folder / name).is_file() for name in (WEIGHTS, "state.safetensors")):
         raise InputError(
             f"{folder} holds a training already; add --resume to go on from it, or choose another --out."
         )
-    return done
+    begin_training(run, folder, inputs, report)
+    return (folder / WEIGHTS).is_file()
