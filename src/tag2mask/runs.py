@@ -13,9 +13,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from tag2mask import __version__, ranks
+from tag2mask import __version__
 from tag2mask.atomic import FULL, named, write_bytes
 from tag2mask.errors import InputError
+from tag2mask.launch import is_member
 
 LOCK_SECONDS = 0.2
 """How long a process that makes or takes over a lock may need to write its number into it."""
@@ -110,12 +111,15 @@ def locked(run: Path) -> Iterator[None]:
     Of processes that work on one run together, the first holds it for all. Within one process it may be held again by
     what is called meanwhile. On a folder that cannot be written to it is the first thing that fails.
     """
-    if ranks.world() > 1:
-        with ExitStack() as held:
-            ranks.once(lambda: held.enter_context(locked(run)))
-            yield
-            ranks.wait()
-        return
+    if is_member(os.environ):
+        from tag2mask import ranks  # which is PyTorch's, and who looks at a run needs no network
+
+        if ranks.world() > 1:
+            with ExitStack() as held:
+                ranks.once(lambda: held.enter_context(locked(run)))
+                yield
+                ranks.wait()
+            return
     run.mkdir(parents=True, exist_ok=True)
     path, mine = run / "run.lock", str(os.getpid())
     key = (mine, path.resolve())

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from tag2mask.launch import run_members
+from tag2mask.stages.verify import verify_run
 from tests.ranks.member import QUIET, settings
 
 MEMBER = Path(__file__).with_name("member.py")
@@ -79,7 +80,7 @@ def test_batch_norm_is_over_all_shares(worlds: dict[int, Path], count: int) -> N
 
 
 def hashes(run: Path, pattern: str) -> dict[str, str]:
-    return {str(p.relative_to(run)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(run.glob(pattern)) if p.is_file()}
+    return {str(p.relative_to(run)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(run.glob(pattern)) if p.is_file() and not p.name.startswith("manifest")}
 
 
 @pytest.mark.parametrize("count", [2, 4])
@@ -104,5 +105,12 @@ def test_refiner_and_segmenter_learn_the_same(worlds: dict[int, Path], count: in
         one, other = (load_file(home / "weights.safetensors") for home in (alone, together))
         for name, tensor in one.items():
             torch.testing.assert_close(other[name], tensor, atol=2e-5, rtol=1e-4, msg=f"{folder} {name}")
-    names = [sorted(p.name for p in (worlds[n] / "run/seed0/fpr/irn/masks/train").iterdir()) for n in (1, count)]
+    names = [sorted(p.name for p in (worlds[n] / "run/seed0/fpr/irn/masks/train").glob("*.png")) for n in (1, count)]
     assert len(names[0]) == 23 and names[0] == names[1]
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_manifests_of_all_writers_describe_the_run(worlds: dict[int, Path], count: int) -> None:
+    faults, sound = verify_run(worlds[count] / "run", lambda done, total, note="": None)
+    assert not faults and sound > 100
+    assert len(list((worlds[count] / "run/seed0/fpr/maps/train").glob("manifest*.jsonl"))) == count

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from tag2mask.atomic import named
+
 
 def create_rows(path: Path, shape: tuple[int, ...]) -> None:
     """Make a file for an array (N, 2, ...) of float16 in NumPy's format, with all the room that it will need.
@@ -19,7 +21,7 @@ def create_rows(path: Path, shape: tuple[int, ...]) -> None:
     Raises:
         OSError: the disk has less.
     """
-    with path.open("wb") as file:
+    with named(path), path.open("wb") as file:
         header: dict[str, Any] = {"descr": "<f2", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
         file.flush()
@@ -36,7 +38,7 @@ class RowWriter:
     def __init__(self, path: Path) -> None:
         # Without a buffer: one that holds two of this process's rows would write others' rows between them, as it has
         # read them before they were written.
-        self._file = path.open("r+b", buffering=0)
+        self._path, self._file = path, path.open("r+b", buffering=0)
         np.lib.format.read_magic(self._file)
         self._row = 2 * math.prod(np.lib.format.read_array_header_1_0(self._file)[0][1:])
         self._start = self._file.tell()
@@ -45,8 +47,9 @@ class RowWriter:
         """Write rows (n, 2, ...) from row ``first`` on."""
         self._file.seek(self._start + first * self._row)
         left = np.ascontiguousarray(rows, "<f2").data.cast("B")
-        while len(left):
-            left = left[self._file.write(left) :]
+        with named(self._path):
+            while len(left):
+                left = left[self._file.write(left) :]
 
     def close(self) -> None:
         """Write to disk what is still in memory."""
