@@ -11,7 +11,7 @@ from tag2mask import __version__
 from tag2mask.atomic import told
 from tag2mask.commands import COMMANDS, SHARED_COMMANDS, maps, masks, study  # noqa: F401, each fills COMMANDS
 from tag2mask.errors import InputError
-from tag2mask.launch import devices_asked, is_member, is_new, supervise
+from tag2mask.launch import devices_asked, end_with_launcher, is_member, is_new, supervise
 
 # isort: split
 from tag2mask.commands import explore, reproduce  # noqa: F401, the last of the overview
@@ -41,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"error: {told(error)}", file=sys.stderr)
+        if is_new(told(error)):
+            print(f"error: {told(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped; what was finished is kept (train and demo go on with --resume)", file=sys.stderr)
@@ -56,6 +57,7 @@ def shared(run: Callable[[list[str]], int], given: list[str]) -> int:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else it warns in every step that all parameters are used
     from tag2mask.ranks import joined, rank
 
+    end_with_launcher()
     with joined(), redirect_stdout(None if rank() else sys.stdout):
         return run(given[1:])
 

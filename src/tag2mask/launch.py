@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,13 +27,15 @@ SECONDS_TO_END = 20.0
 POLL_SECONDS = 0.1
 TOLD = "TAG2MASK_TOLD"
 """Names the folder of what has been said to the processes."""
+LAUNCHER = "TAG2MASK_LAUNCHER"
+"""Tells the processes the number of the one that has started them."""
 
 
 def is_member(environment: Mapping[str, str]) -> bool:
     """Whether somebody has started this process as one of several: this module, torchrun, or Slurm's srun."""
     if "TORCHELASTIC_RUN_ID" in environment:
         return int(environment.get("WORLD_SIZE", "1")) > 1
-    tasks = int(environment.get("SLURM_NTASKS", "1"))
+    tasks = int(environment.get("SLURM_STEP_NUM_TASKS", "1"))  # srun's: the batch script itself is one process
     return "SLURM_PROCID" in environment and tasks > 1 and environment.get("SLURM_JOB_NAME") not in (
         "bash", "interactive",
     )  # fmt: skip
@@ -67,8 +70,9 @@ def run_members(command: Sequence[str], count: int) -> int:
 def run_told_once(command: Sequence[str], count: int, told: str) -> int:
     """``told``: a folder in which they note what has been said, as most mistakes are everyone's."""
     environment = {
-        **os.environ, TOLD: told, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(count),
-        "LOCAL_WORLD_SIZE": str(count), "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": f"tag2mask-{os.getpid()}",
+        **os.environ, TOLD: told, LAUNCHER: str(os.getpid()), "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count),
+        "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": f"tag2mask-{os.getpid()}",
     }  # fmt: skip
     members = [
         subprocess.Popen(command, env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)})
@@ -91,10 +95,12 @@ def is_new(message: str) -> bool:
 
 def wait_for(members: Sequence[subprocess.Popen[bytes]]) -> int:
     """Wait until all have ended; the first exit code that is not 0, after one sentence about it."""
-    while all(member.returncode in (None, 0) for member in members):
-        if all(member.poll() == 0 for member in members):
+    codes = [member.poll() for member in members]
+    while all(code in (None, 0) for code in codes):
+        if None not in codes:
             return 0
         time.sleep(POLL_SECONDS)
+        codes = [member.poll() for member in members]
     deadline = time.monotonic() + SECONDS_TO_END
     while any(member.poll() is None for member in members) and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
@@ -113,21 +119,35 @@ def wait_for(members: Sequence[subprocess.Popen[bytes]]) -> int:
 
 @contextmanager
 def ended_with_this_process(members: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
-    """Whatever ends this process, an error, a signal, Ctrl-C, ends the others."""
+    """Whatever ends this process, an error, a signal, Ctrl-C, ends the others (see ``end_with_launcher``)."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         for member in members:
             if member.poll() is None:
                 member.kill()
         for member in members:
             member.wait()
+
+
+def end_with_launcher() -> None:
+    """In a process that this module has started: watch for the end of the one that did, and end at once."""
+    launcher = int(os.environ.get(LAUNCHER, "0"))
+
+    def watch() -> None:
+        while os.getppid() == launcher:
+            time.sleep(1.0)
+        os._exit(1)
+
+    if launcher == os.getppid():
+        threading.Thread(target=watch, daemon=True).start()
 
 
 def free_port() -> int:

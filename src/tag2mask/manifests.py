@@ -1,7 +1,7 @@
 """What a folder of a run holds, by name, size and sha256: ``manifest.jsonl`` in the folder, a line for each file.
 
-Lines are only ever added, so a folder of a million maps costs a line for each. The last line of a name counts where
-maps and masks are looked for: a file without one, or of another size, is made again. Weights, states and prototypes are
+Lines are only ever added, so a folder of a million maps costs a line for each. Where maps and masks are looked for, a
+file without a line, or of a size that no line of its name has, is made again. Weights, states and prototypes are
 read whole when they are loaded; their line is written before the file appears, so the file may still be that of an
 earlier line. One that no line describes at all, as earlier versions left them, is taken as it is.
 """
@@ -49,19 +49,28 @@ class Manifest:
 
     def __init__(self, folder: Path, writer: int = 0) -> None:
         self.folder, self.file = folder, folder / (f"manifest.{writer}.jsonl" if writer else "manifest.jsonl")
-        self._sizes = {entry.name: entry.written.size for entry in entries(folder)}
+        self._sizes: dict[str, int] = {}
+        self._others: set[tuple[str, int]] = set()
+        """Further sizes of a name: another writer may have made it since, in whatever order their files are read."""
+        for entry in entries(folder):
+            self._describe(entry.name, entry.written.size)
 
     def holds(self, path: Path) -> bool:
         """Whether a file of the folder is there, described, and of the size that it should have."""
         try:
-            return self._sizes.get(self._name(path)) == path.stat().st_size
+            size, name = path.stat().st_size, self._name(path)
         except OSError:
             return False
+        return self._sizes.get(name) == size or (name, size) in self._others
 
     def add(self, path: Path, written: Written) -> None:
         """Describe a file that has just been written."""
         append(self.file, Entry(self._name(path), written))
-        self._sizes[self._name(path)] = written.size
+        self._describe(self._name(path), written.size)
+
+    def _describe(self, name: str, size: int) -> None:
+        if self._sizes.setdefault(name, size) != size:
+            self._others.add((name, size))
 
     def _name(self, path: Path) -> str:
         return path.as_posix().removeprefix(f"{self.folder.as_posix()}/")

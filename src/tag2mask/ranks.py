@@ -24,12 +24,15 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from tag2mask import progress
+from tag2mask.atomic import told
 from tag2mask.errors import InputError
 from tag2mask.shares import is_shared, shared
 
 Value = TypeVar("Value")
 LONGEST_WAIT = timedelta(hours=6)
-"""A process that has ended is noticed at once; this is for one that neither works nor ends."""
+"""For what one process does alone. One that has ended is noticed at once; this is for one that does nothing."""
+STEP_WAIT = timedelta(minutes=30)
+"""The same inside a training step, where NCCL between GPUs may not notice."""
 
 
 class _State:
@@ -77,17 +80,23 @@ def joined() -> Iterator[None]:
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     # The settings choose the device later; which GPU belongs to whom is `local_rank`, not the strategy's business.
     strategy = DDPStrategy(
-        process_group_backend=backend, timeout=LONGEST_WAIT, find_unused_parameters=True, broadcast_buffers=False
+        process_group_backend=backend, timeout=STEP_WAIT, find_unused_parameters=True, broadcast_buffers=False
     )
     _State.fabric = Fabric(accelerator="cpu", devices=own, num_nodes=count // own, strategy=strategy)
-    _State.fabric.launch()
-    _State.group = dist.new_group(backend="gloo", timeout=LONGEST_WAIT)
+    try:
+        _State.fabric.launch()
+        _State.group = dist.new_group(backend="gloo", timeout=LONGEST_WAIT)
+    except (RuntimeError, OSError) as error:
+        _State.fabric = None
+        raise InputError(
+            f"the {count} processes did not find each other ({error}); run the same command again."
+        ) from error
     progress.silence(rank() > 0)
     try:
         yield
         dist.barrier(_State.group)
     except RuntimeError as error:
-        if any(sign in str(error) for sign in ("gloo", "NCCL", "Connection", "peer", "Broken pipe", "store")):
+        if isinstance(error, dist.DistError) or any(sign in str(error) for sign in ("gloo", "NCCL", "closed by peer")):
             raise InputError(
                 f"another of the {count} processes has ended; its own message says why. What was finished is kept: run "
                 "the same command again, `train` with --resume."
@@ -112,9 +121,14 @@ def wait() -> None:
 
 
 def once(make: Callable[[], Value]) -> Value:
-    """All: the first process makes something, as if it were alone, and everyone has it; its mistakes are everyone's."""
+    """All: the first process makes something, as if it were alone, and everyone has it; its mistakes are everyone's.
+
+    Nothing is made before everyone is here. So what a process has read on its way, to decide whether to come, all have
+    read before the first one may change it.
+    """
     if world() == 1:
         return make()
+    wait()
     found: list[Any] = [None, None]
     failure: BaseException | None = None
     if rank() == 0:
@@ -122,7 +136,7 @@ def once(make: Callable[[], Value]) -> Value:
         try:
             found[0] = make()
         except Exception as error:
-            failure, found[1] = error, str(error)
+            failure, found[1] = error, told(error) if isinstance(error, OSError) else str(error)
         finally:
             _State.alone = False
     dist.broadcast_object_list(found, src=0, group=_State.group)
@@ -149,6 +163,22 @@ def gathered(value: Value) -> list[Value]:
     found: list[Any] = [None] * world()
     dist.gather_object(value, found if rank() == 0 else None, dst=0, group=_State.group)
     return found if rank() == 0 else []
+
+
+def streamed(parts: Iterable[Value], take: Callable[[Value], None]) -> None:
+    """All: the first process takes in everyone's parts, one after the other; it never holds more than one of them."""
+    for sender in range(1, world()):
+        if rank() == sender:
+            for part in parts:
+                dist.send_object_list([part], dst=0, group=_State.group)
+            dist.send_object_list([None], dst=0, group=_State.group)
+        elif rank() == 0:
+            while True:
+                received: list[Any] = [None]
+                dist.recv_object_list(received, src=sender, group=_State.group)
+                if received[0] is None:
+                    break
+                take(received[0])
 
 
 def largest(value: int) -> int:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import platform
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import wraps
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,6 +19,8 @@ from tag2mask.atomic import FULL, named, write_bytes
 from tag2mask.errors import InputError
 from tag2mask.launch import is_member
 
+BEAT_SECONDS = 20.0
+"""How often whoever holds a lock touches it."""
 LOCK_SECONDS = 0.2
 """How long a process that makes or takes over a lock may need to write its number into it."""
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pillow", "safetensors")
@@ -121,7 +124,7 @@ def locked(run: Path) -> Iterator[None]:
                 ranks.wait()
             return
     run.mkdir(parents=True, exist_ok=True)
-    path, mine = run / "run.lock", str(os.getpid())
+    path, mine = run / "run.lock", f"{os.getpid()}@{platform.node()}"
     key = (mine, path.resolve())
     if key in _held:
         yield
@@ -131,15 +134,16 @@ def locked(run: Path) -> Iterator[None]:
             file.write(mine)
     except FileExistsError:
         owner = _owner(path)
-        if owner != mine and not _alive(owner):
-            own = path.with_name(f"{path.name}.{mine}")
+        if owner != mine and not _alive(owner, path):
+            own = path.with_name(f"{path.name}.{os.getpid()}")
             own.write_text(mine)
             os.replace(own, path)
             time.sleep(LOCK_SECONDS)  # of several that take over at once, the last one to write has it
             owner = _owner(path)
         if owner != mine:
             raise InputError(
-                f"another process ({owner}) is writing to {run}; wait for it, choose another --out, or delete {path}."
+                f"another process ({owner}) is writing to {run}; wait for it, choose another --out, or, where it has "
+                f"ended, delete {path}."
             ) from None
     except OSError as error:
         if error.errno in FULL:  # it is there, and empty
@@ -148,9 +152,14 @@ def locked(run: Path) -> Iterator[None]:
     _held.add(key)
     try:
         for left in run.glob(f"{path.name}.*"):  # by one that was killed while it took over
-            if not _alive(left.suffix.removeprefix(".")):
+            if not _alive(left.suffix.removeprefix("."), left):
                 left.unlink(missing_ok=True)
-        yield
+        ended = threading.Event()
+        threading.Thread(target=_show_life, args=(path, ended), daemon=True).start()
+        try:
+            yield
+        finally:
+            ended.set()
     finally:
         _held.discard(key)
         if _owner(path) == mine:
@@ -175,7 +184,7 @@ def holding_run(work: Callable[Concatenate[Path, Given], Result]) -> Callable[Co
 
 
 def _owner(path: Path) -> str:
-    """What a lock holds, the number of a process; empty when there is none."""
+    """What a lock holds, the number of a process and its machine; empty when there is none."""
     for _ in range(2):
         try:
             text = path.read_text().strip()
@@ -187,11 +196,24 @@ def _owner(path: Path) -> str:
     return ""
 
 
-def _alive(owner: str) -> bool:
-    if not owner.isdigit():
+def _show_life(path: Path, ended: threading.Event) -> None:
+    """Touch a lock now and then, for the processes of other machines."""
+    while not ended.wait(BEAT_SECONDS):
+        with suppress(OSError):
+            os.utime(path)
+
+
+def _alive(owner: str, lock: Path) -> bool:
+    """Whether the process that a lock names is there; of another machine's: whether it has touched the lock lately."""
+    number, _, host = owner.partition("@")
+    if not number.isdigit():
+        return False
+    if host not in ("", platform.node()):
+        with suppress(OSError):
+            return time.time() - lock.stat().st_mtime < 10 * BEAT_SECONDS
         return False
     try:
-        os.kill(int(owner), 0)
+        os.kill(int(number), 0)
     except ProcessLookupError:
         return False
     except PermissionError:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from tag2mask.cli import main
+from tag2mask.errors import InputError
+from tag2mask.runs import locked
 from tests.stages.photos import REFINE, contents
 
 COMMANDS = (
@@ -41,3 +45,25 @@ def test_every_command_is_refused_while_another_process_holds_the_run(
         assert main(["verify", str(run), "--quiet"]) == 0, "looking is allowed"
         other.communicate("")
     assert main(["report", str(run), "--quiet"]) == 0 and not (run / "run.lock").exists()
+
+
+def test_a_lock_of_another_machine_counts_while_it_is_touched(tmp_path: Path) -> None:
+    lock = tmp_path / "run.lock"
+    lock.write_text(f"{os.getpid()}@another-machine")  # a number that is somebody's here, too
+    with pytest.raises(InputError, match="another-machine"), locked(tmp_path):
+        pass
+    an_hour_ago = time.time() - 3600
+    os.utime(lock, (an_hour_ago, an_hour_ago))
+    with locked(tmp_path):
+        assert "another-machine" not in lock.read_text()
+    assert not lock.exists()
+
+
+def test_whoever_holds_a_lock_touches_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tag2mask.runs.BEAT_SECONDS", 0.05)
+    with locked(tmp_path):
+        os.utime(tmp_path / "run.lock", (0, 0))
+        deadline = time.monotonic() + 10
+        while (tmp_path / "run.lock").stat().st_mtime == 0 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert time.time() - (tmp_path / "run.lock").stat().st_mtime < 60

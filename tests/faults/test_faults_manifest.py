@@ -46,7 +46,7 @@ def test_files_of_another_size_or_gone_are_not_held(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"123")
     assert not manifest.holds(tmp_path / "a")
     manifest.add(tmp_path / "a", write_bytes(tmp_path / "a", b"12"))
-    assert manifest.holds(tmp_path / "a") and Manifest(tmp_path).holds(tmp_path / "a"), "the last line counts"
+    assert manifest.holds(tmp_path / "a") and Manifest(tmp_path).holds(tmp_path / "a"), "one of its lines does"
     (tmp_path / "a").unlink()
     assert not manifest.holds(tmp_path / "a")
 
@@ -79,3 +79,13 @@ def test_long_names_and_what_a_killed_process_leaves(tmp_path: Path) -> None:
     left.write_bytes(b"of a killed one")
     write_bytes(path, b"whole")
     assert os.listdir(tmp_path) == [path.name] and path.read_bytes() == b"whole"
+
+
+def test_another_writer_may_have_made_a_file_anew(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    Manifest(tmp_path, writer=0).add(path, write_bytes(path, b"from one process"))
+    path.unlink()
+    Manifest(tmp_path, writer=1).add(path, write_bytes(path, b"and again, by the second of two"))
+    assert Manifest(tmp_path).holds(path), "in whatever order their files are read"
+    path.write_bytes(b"cut off")
+    assert not Manifest(tmp_path).holds(path)

@@ -77,6 +77,9 @@ def later_stages(run: Path) -> None:
     """Every later stage, from weights that one process has trained."""
     pipeline.localize_run(run, ("fpr",), "", QUIET)
     pipeline.evaluate_run(run, (), "", QUIET)
+    pipeline.evaluate_run(run, (), "val", QUIET)
+    maps = replace(pipeline.read_settings(run).maps, method="advcam")
+    pipeline.localize_run(run, ("fpr",), "", QUIET, replace(maps, advcam=replace(maps.advcam, iterations=1)))
     config = pipeline.read_settings(run)
     once = replace(STEP, learning_rate=0.001)
     refine = replace(config.refine, optimiser=once, views=replace(config.refine.views, size=128), processes=1)

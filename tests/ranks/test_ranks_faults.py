@@ -86,5 +86,39 @@ def test_who_has_started_this_process() -> None:
     assert not is_member({}) and not is_member({"WORLD_SIZE": "4"}), "a variable alone is no launcher"
     assert is_member({"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "4"})
     assert not is_member({"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "1"})
-    slurm = {"SLURM_PROCID": "0", "SLURM_NTASKS": "16", "SLURM_JOB_NAME": "train"}
+    slurm = {"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "16", "SLURM_JOB_NAME": "train"}
+    assert not is_member({"SLURM_PROCID": "0", "SLURM_NTASKS": "16", "SLURM_JOB_NAME": "train"}), "a batch script is alone"
     assert is_member(slurm) and not is_member({**slurm, "SLURM_JOB_NAME": "interactive"})
+
+
+def test_whoever_ends_first_is_noticed_at_once(capfd: pytest.CaptureFixture[str]) -> None:
+    """Also where the others are busy with something that needs nobody."""
+    code = "import os, signal, time; os.kill(os.getpid(), signal.SIGKILL) if os.environ['RANK'] == '1' else time.sleep(300)"
+    watch = f"import tag2mask.launch as launch; launch.SECONDS_TO_END = 1.0; raise SystemExit(launch.run_members([{sys.executable!r}, '-c', {code!r}], 3))"
+    start = time.monotonic()
+    found = subprocess.run([sys.executable, "-c", watch], capture_output=True, text=True, timeout=60, check=False)
+    assert found.returncode == 1 and "process 1 of 3 was ended by SIGKILL" in found.stderr
+    assert time.monotonic() - start < 20
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_the_others_end_with_the_one_that_started_them(number: signal.Signals, tmp_path: Path) -> None:
+    code = "import os, pathlib, sys, time; from tag2mask.launch import end_with_launcher; end_with_launcher(); pathlib.Path(sys.argv[1], os.environ['RANK']).write_text(str(os.getpid())); time.sleep(300)"
+    watch = f"from tag2mask.launch import run_members; run_members([{sys.executable!r}, '-c', {code!r}, {str(tmp_path)!r}], 2)"
+    process = subprocess.Popen([sys.executable, "-c", watch])
+    deadline = time.monotonic() + SECONDS
+    while not all((tmp_path / name).is_file() and (tmp_path / name).read_text() for name in "01") and time.monotonic() < deadline:
+        time.sleep(0.05)
+    members = [int((tmp_path / name).read_text()) for name in "01"]
+    process.send_signal(number)
+    process.wait(timeout=SECONDS)
+    while any(running(member) for member in members) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(running(member) for member in members)
+
+
+def running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split(")")[-1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -84,7 +84,7 @@ def hashes(run: Path, pattern: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("count", [2, 4])
-@pytest.mark.parametrize("pattern", ["seed0/fpr/maps/**/*", "seed0/fpr/masks/**/*", "seed0/fpr/crf/**/*", "seed0/tags.json", "gallery.json", "details.json"])
+@pytest.mark.parametrize("pattern", ["seed0/fpr/maps/**/*", "seed0/fpr/masks/**/*", "seed0/fpr/crf/**/*", "seed0/fpr/advcam/maps/**/*", "seed0/tags.json", "gallery.json", "details.json", "details.val.json"])
 def test_maps_and_masks_are_the_same_files(worlds: dict[int, Path], count: int, pattern: str) -> None:
     expected = hashes(worlds[1] / "run", pattern)
     assert expected and hashes(worlds[count] / "run", pattern) == expected

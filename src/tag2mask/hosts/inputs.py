@@ -203,11 +203,10 @@ def build_cache(
     Its ``manifest.json`` has the size and sha256 of every array, and the fingerprint of the photos.
 
     Args:
-        part: number of this process among those that fill it together, and how many they are.
+        part: number of this process among those that fill it together, and how many they are; one that is not below
+            how many they are only waits.
         wait: returns when all of them have called it.
     """
-    if not cache_fault(folder, images):
-        return
     photos = photos_fingerprint(images)  # before any is read
     partial = folder.with_name(folder.name + ".partial")
     first = part[0] == 0
@@ -217,7 +216,8 @@ def build_cache(
             partial.mkdir(parents=True)
             create_cache(host, images, views, partial)
         wait()
-        fill_cache(host, images, views, device, partial, progress, batch_size, part)
+        if part[0] < part[1]:
+            fill_cache(host, images, views, device, partial, progress, batch_size, part)
         wait()
         if first:
             files = {path.name: read_back(path) for path in sorted(partial.glob("*.npy"))}

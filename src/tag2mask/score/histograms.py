@@ -10,7 +10,7 @@ Letters: N images, C classes, J contexts, P present classes of one image, H W it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,8 @@ _IGNORED, _BACKGROUND, _FIRST_CLASS = 0, 1, 2
 # np.bincount copies its input to 64 bit. Blocks keep that copy small enough for the allocator to reuse its
 # memory; for a whole image the kernel hands out fresh pages each time, which took longer than the counting.
 _BLOCK = 1 << 16
+PART_IMAGES = 1000
+"""Some 5 MB."""
 
 Counts = npt.NDArray[np.int64]
 Plane = npt.NDArray[np.uint8]
@@ -122,6 +124,25 @@ class ScoreHistograms:
         for part in (self, other):
             merged._images.extend(part._images)
         return merged
+
+    def parts(self) -> Iterator[ScoreHistograms]:
+        """The same in pieces of ``PART_IMAGES`` images, to be sent and taken in one after the other."""
+        part = ScoreHistograms(self.class_count, self.context_count, images=self.image_count)
+        part._counts, part._added = self._counts, self._added.copy()
+        for index, record in self._images.records():
+            if len(part._images) == PART_IMAGES:
+                yield part
+                part = ScoreHistograms(self.class_count, self.context_count, images=self.image_count)
+            part._images.append(index, record)
+        yield part
+
+    def take_in(self, part: ScoreHistograms) -> None:
+        """Add a piece of other images' histograms."""
+        if (both := self._added & part._added).any():
+            raise ValueError(f"image {both.argmax()} is in both histograms; each image counts once")
+        self._counts += part._counts
+        self._added |= part._added
+        self._images.extend(part._images)
 
     @property
     def added(self) -> npt.NDArray[np.bool_]:

@@ -51,11 +51,11 @@ class ImageLevels:
     def add(self, index: int, levels: Levels) -> None:
         """Append the record of an image."""
         parts = (levels.class_ids, levels.predicted, levels.true_positives, levels.background, levels.truth)
-        self._append(index, b"".join(np.asarray(part, np.uint32).tobytes() for part in parts))
+        self.append(index, b"".join(np.asarray(part, np.uint32).tobytes() for part in parts))
 
     def __iter__(self) -> Iterator[tuple[int, Levels]]:
         """Each image's number and its levels."""
-        for index, record in self._stored():
+        for index, record in self.records():
             flat = np.frombuffer(record, np.uint32)
             present = (len(flat) - LEVELS - self._truths) // (2 * LEVELS + 1)
             ids, predicted, hits, background, truth = np.split(
@@ -65,26 +65,31 @@ class ImageLevels:
             yield index, Levels(ids.astype(np.intp), *by_value, background, truth)
 
     def __getstate__(self) -> tuple[int, list[tuple[int, bytes]]]:
-        return self._truths - 1, list(self._stored())
+        return self._truths - 1, list(self.records())
 
     def __setstate__(self, state: tuple[int, list[tuple[int, bytes]]]) -> None:
         self.__init__(state[0])  # type: ignore[misc]
         for index, record in state[1]:
-            self._append(index, record)
+            self.append(index, record)
 
     def extend(self, other: ImageLevels) -> None:
         """Append the records of another store."""
-        for index, record in other._stored():
-            self._append(index, record)
+        for index, record in other.records():
+            self.append(index, record)
 
-    def _append(self, index: int, record: bytes) -> None:
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def append(self, index: int, record: bytes) -> None:
+        """Add the packed record of an image."""
         start = self._ends[-1] if self._ends else 0
         self._records.seek(start)
         self._records.write(record)
         self._indices.append(index)
         self._ends.append(start + len(record))
 
-    def _stored(self) -> Iterator[tuple[int, bytes]]:
+    def records(self) -> Iterator[tuple[int, bytes]]:
+        """Each image's number and its packed record."""
         start = 0
         for index, end in zip(self._indices, self._ends, strict=True):
             self._records.seek(start)

@@ -214,10 +214,11 @@ def walk_maps(
     network = affinity_network(kind, config, setup, inputs)
     load_weights(weights, network)
     network.eval()
-    own, manifest = list(ranks.mine(enumerate(setup.images.ids))), Manifest(out, ranks.rank())
-    missing = [i for i, name in own if not manifest.holds(map_path(out, name))]
-    done = len(own) - len(missing)
-    step(done, len(own))
+    manifest, ids = Manifest(out, ranks.rank()), setup.images.ids
+    every = ranks.once(lambda: [i for i, name in enumerate(ids) if not manifest.holds(map_path(out, name))])
+    missing = list(ranks.mine(every))
+    done = len(ids) - len(every)
+    step(done, len(ids))
 
     def jobs() -> Iterator[WalkJob]:
         for index in missing:

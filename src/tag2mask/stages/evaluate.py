@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -102,11 +101,10 @@ def score_method(maps: Iterable[ImageMaps], truth: Truth, labels: np.ndarray) ->
         if image.index % stride == 0:
             peaks[image.index // stride] = image.peaks
         logits[image.index] = np.nan if image.logits is None else image.logits
-    every = ranks.gathered(histograms)
+    ranks.streamed(histograms.parts(), histograms.take_in)
     peaks, logits = ranks.total(peaks), ranks.total(logits)
-    if not every:
+    if ranks.rank():
         return MethodScores(histograms, {}, {})
-    histograms = reduce(ScoreHistograms.merge, every)
     floor = absent_floor(peaks, labels[::stride])
     by_protocol = {
         protocol: scores(histograms, choose_level(histograms, protocol, floor=floor), contexts)

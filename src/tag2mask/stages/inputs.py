@@ -63,7 +63,8 @@ def open_inputs(
         with locked(folder.parent), report.task(f"frozen features of {len(images)} images") as step:
             build_cache(
                 host, images, views, device, folder, lambda done, total: step(done, total),
-                part=(ranks.rank(), ranks.world()), wait=ranks.wait,
+                # By one machine's processes: over a network another one writes whole pages, others' rows included.
+                part=(ranks.rank(), ranks.local_world()), wait=ranks.wait,
             )  # fmt: skip
     return CachedInputs(host, images, views, device, folder)
 

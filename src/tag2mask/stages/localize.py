@@ -84,18 +84,19 @@ def store_maps(
     ``prototypes``, for rectification without training, go with class activation maps alone.
     """
     setup.host.eval()
-    wanted = list(ranks.mine(range(len(setup.images)) if indices is None else indices))
+    wanted = range(len(setup.images)) if indices is None else indices
     manifest = Manifest(folder, ranks.rank())
-    missing = [i for i in wanted if not manifest.holds(map_path(folder, setup.images.ids[i]))]
-    step(len(wanted) - len(missing), len(wanted))
-    for number, index in enumerate(missing, 1):
+    missing = ranks.once(lambda: [i for i in wanted if not manifest.holds(map_path(folder, setup.images.ids[i]))])
+    done = len(wanted) - len(missing)
+    step(done, len(wanted))
+    for number, index in ranks.mine(enumerate(missing, 1)):
         if config.method == "cam":
             (image,) = _localize_batch(setup, config, np.array([index]), setup.images.size_hw, prototypes)
         else:
             image = _attribute(setup, config, index, setup.images.size_hw(index))
         path = map_path(folder, setup.images.ids[index])
         manifest.add(path, save_maps(path, image.classes, image.maps, image.peaks))
-        step(len(wanted) - len(missing) + number, len(wanted))
+        step(done + number, len(wanted))
     ranks.wait()
 
 

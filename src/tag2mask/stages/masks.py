@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +33,8 @@ def rule_level(images: TaggedImages, maps: Path, step: Step) -> int:
             peaks[index // stride] = stored.peaks
         step(index + 1, len(images))
     floor = absent_floor(ranks.total(peaks), tags)
-    every = ranks.gathered(histograms)
-    return ranks.once(lambda: choose_level(reduce(ScoreHistograms.merge, every), "gtfree", floor=floor))
+    ranks.streamed(histograms.parts(), histograms.take_in)
+    return ranks.once(lambda: choose_level(histograms, "gtfree", floor=floor))
 
 
 def mask_path(folder: Path, image_id: str) -> Path:
@@ -69,26 +68,29 @@ def write_refined_masks(
     sure_described = Manifest(certain, ranks.rank()) if certain else None
     levels = (level, share_of(level, config.foreground), share_of(level, config.background)) if certain else (level,)
 
-    def jobs() -> Iterator[MaskJob]:
-        for index, name in ranks.mine(enumerate(images.ids)):
-            sure = mask_path(certain, name) if certain else None
-            there = described.holds(mask_path(folder, name))
-            if not there or (sure is not None and sure_described is not None and not sure_described.holds(sure)):
-                yield MaskJob(
-                    0, images.alone(index), map_path(maps, name), levels, mask_path(folder, name), sure,
-                    config.crf_settings, config.crf_backend, config.crf_longest,
-                )  # fmt: skip
+    def made(name: str) -> bool:
+        sure = sure_described is None or certain is None or sure_described.holds(mask_path(certain, name))
+        return sure and described.holds(mask_path(folder, name))
 
-    own = len(range(ranks.rank(), len(images), ranks.world()))
-    missing = sum(1 for _ in jobs())
-    step(own - missing, own)
+    def jobs() -> Iterator[MaskJob]:
+        for index in missing:
+            name = images.ids[index]
+            yield MaskJob(
+                0, images.alone(index), map_path(maps, name), levels, mask_path(folder, name),
+                mask_path(certain, name) if certain else None, config.crf_settings, config.crf_backend,
+                config.crf_longest,
+            )  # fmt: skip
+
+    every = ranks.once(lambda: [index for index, name in enumerate(images.ids) if not made(name)])
+    missing, done = list(ranks.mine(every)), len(images) - len(every)
+    step(done, len(images))
 
     def received(job: MaskJob, written: list[Written]) -> None:
         described.add(job.mask, written[0])
         if job.certain is not None and sure_described is not None:
             sure_described.add(job.certain, written[1])
 
-    over_images(write_job_masks, jobs(), missing, config.processes, step, own - missing, received)
+    over_images(write_job_masks, jobs(), len(missing), config.processes, step, done, received)
     ranks.wait()
 
 

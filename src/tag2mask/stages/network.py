@@ -14,7 +14,7 @@ from tag2mask.data.fingerprint import photos_fingerprint
 from tag2mask.data.readers import with_split
 from tag2mask.errors import InputError
 from tag2mask.hosts import Host
-from tag2mask.hosts.inputs import PhotoInputs, frozen_settings
+from tag2mask.hosts.inputs import PhotoInputs, frozen_fingerprint, frozen_settings
 from tag2mask.hosts.table import build_host
 from tag2mask.progress import Reporter
 from tag2mask.stages.inputs import open_inputs
@@ -35,6 +35,11 @@ class SeedSetup:
     def superclasses(self) -> tuple[int, ...] | None:
         """A number for each class, or None where the data has no super-classes."""
         return self.images.classes.superclass_ids()
+
+    @cached_property
+    def backbone(self) -> str:
+        """Hash of the frozen half's weights, which are not stored with those that are trained."""
+        return frozen_fingerprint(self.host)[:16]
 
     @cached_property
     def photos(self) -> str:

@@ -157,7 +157,7 @@ def segment_run(
             for seed in config.seeds:
                 setup = set_up_seed(config, run, seed, device, report)
                 folders += [train_segmenter(config, setup, run, method, source, report) for method in chosen]
-        except InputError:
+        except Exception:
             if ranks.rank() == 0:
                 write_text(run / "settings.yaml", settings_text(stored))  # what could not be begun is not the run's
             raise

@@ -103,7 +103,7 @@ def map_inputs(setup: SeedSetup, run: Path, method: str) -> Inputs | None:
     if not all(path.is_file() for path in sources.values()):
         return None
     hashes = {name: hash_of(path) for name, path in sources.items()}
-    return {**hashes, "photos": setup.photos, "tags": fingerprint(setup)[:16]}
+    return {**hashes, "backbone": setup.backbone, "photos": setup.photos, "tags": fingerprint(setup)[:16]}
 
 
 def lacking(images: TaggedImages, folder: Path) -> int:
@@ -265,8 +265,8 @@ def write_all_power_labels(
     """PSA's own labels for every image; those that exist are left alone."""
     images = training.images
     manifest = Manifest(folder, ranks.rank())
-    missing = [i for i, name in ranks.mine(enumerate(images.ids)) if not manifest.holds(mask_path(folder, name))]
-    done = len(range(ranks.rank(), len(images), ranks.world())) - len(missing)
+    every = ranks.once(lambda: [i for i, n in enumerate(images.ids) if not manifest.holds(mask_path(folder, n))])
+    missing, done = list(ranks.mine(every)), len(images) - len(every)
     jobs = (
         PowersJob(
             0, images.alone(i), map_path(maps, images.ids[i]), mask_path(folder, images.ids[i]), refine.psa,

@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tag2mask import ranks
 from tag2mask.config import ClimsConfig, EpsConfig, RunConfig, WoodConfig
 from tag2mask.data import open_images
 from tag2mask.engine import ExtraLoss
+from tag2mask.errors import InputError
 from tag2mask.hosts import Host, HostOutput
 from tag2mask.hosts.inputs import PhotoInputs
 from tag2mask.progress import Reporter
@@ -58,6 +60,8 @@ def extra_loss(
     the settings, so that a resumed training has the same.
     """
     if method == "wood":
+        if ranks.world() > 1:
+            raise InputError("wood draws photos of its own beside each batch, in one process; leave --devices out.")
         return WoodLoss(config.rivals.wood, setup, tags, seed, report)
     if method == "eps":
         return EpsLoss(config.rivals.eps, setup, seed)

@@ -205,18 +205,19 @@ def predict_split(
     """Masks of a split by a segmenter, without tags, or of the images at ``indices``; those that exist are kept."""
     home = segmenter_folder(run, setup.seed, method, source)
     folder = mask_folder(run, setup.seed, method, f"segmenter:{source}", setup.data.split)
-    wanted = list(ranks.mine(range(len(setup.images)) if indices is None else indices))
+    wanted = range(len(setup.images)) if indices is None else indices
     renew(facts_of(folder), {}, {"weights": hash_of(home / WEIGHTS), "photos": setup.photos}, [folder], report)
     manifest = Manifest(folder, ranks.rank())
-    missing = [i for i in wanted if not manifest.holds(mask_path(folder, setup.images.ids[i]))]
-    step(len(wanted) - len(missing), len(wanted))
+    missing = ranks.once(lambda: [i for i in wanted if not manifest.holds(mask_path(folder, setup.images.ids[i]))])
+    done = len(wanted) - len(missing)
+    step(done, len(wanted))
     if missing:
         network, _ = load_segmenter(home, setup.device)
-        for number, index in enumerate(missing, 1):
+        for number, index in ranks.mine(enumerate(missing, 1)):
             mask = predict_labels(network, setup.images.image(index), network.config, setup.device)
             path = mask_path(folder, setup.images.ids[index])
             manifest.add(path, write_mask(path, mask))
-            step(len(wanted) - len(missing) + number, len(wanted))
+            step(done + number, len(wanted))
     ranks.wait()
     return folder
 

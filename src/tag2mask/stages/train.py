@@ -128,7 +128,7 @@ def load_method(setup: SeedSetup, method: str, run: Path) -> Prototypes | None:
 def training_inputs(setup: SeedSetup, tags: TrainingTags) -> Inputs:
     """What a training is made of, beside the settings, which a run does not change."""
     content = hashlib.sha256(fingerprint(setup).encode() + tags.tobytes())
-    return {"photos": setup.photos, "tags": content.hexdigest()[:16]}
+    return {"backbone": setup.backbone, "photos": setup.photos, "tags": content.hexdigest()[:16]}
 
 
 def finished(run: Path, folder: Path, resume: bool, inputs: Inputs, report: Reporter) -> bool:
