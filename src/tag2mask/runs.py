@@ -141,9 +141,9 @@ def locked(run: Path) -> Iterator[None]:
             time.sleep(LOCK_SECONDS)  # of several that take over at once, the last one to write has it
             owner = _owner(path)
         if owner != mine:
+            who = owner.removesuffix(f"@{platform.node()}")
             raise InputError(
-                f"another process ({owner}) is writing to {run}; wait for it, choose another --out, or, where it has "
-                f"ended, delete {path}."
+                f"another process ({who}) is writing to {run}; wait for it, choose another --out, or delete {path}."
             ) from None
     except OSError as error:
         if error.errno in FULL:  # it is there, and empty

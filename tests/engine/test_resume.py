@@ -64,7 +64,7 @@ def start(out: Path, settings: list[str], environment: dict[str, str]) -> subpro
 def kill_when(process: subprocess.Popen[str], run: Path, method: str, lines: int, delay: float) -> None:
     """Kill -9 once the process holds the run and ``method`` has finished ``lines`` epochs, and ``delay`` seconds."""
     deadline, lock = time.monotonic() + 240, run / "run.lock"
-    while not lock.is_file() or lock.read_text() != str(process.pid) or len(epochs(run, method)) < lines:
+    while not lock.is_file() or lock.read_text().split("@")[0] != str(process.pid) or len(epochs(run, method)) < lines:
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.002)

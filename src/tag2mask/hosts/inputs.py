@@ -196,7 +196,7 @@ def cache_fault(folder: Path, images: TaggedImages) -> str:
 
 def build_cache(
     host: FrozenHalf, images: TaggedImages, views: ViewsConfig, device: torch.device, folder: Path, progress: Progress,
-    batch_size: int = 4, part: tuple[int, int] = (0, 1), wait: Callable[[], None] = lambda: None,
+    batch_size: int = 4, part: tuple[int, int] = (0, 1), wait: Callable[[], None] | None = None,
 ) -> None:  # fmt: skip
     """Fill ``folder`` with the frozen half's output; the folder appears only when it is complete.
 
@@ -205,8 +205,12 @@ def build_cache(
     Args:
         part: number of this process among those that fill it together, and how many they are; one that is not below
             how many they are only waits.
-        wait: returns when all of them have called it.
+        wait: returns when all of them have called it. Whoever gives it has looked whether there is a cache already:
+            all must do the same.
     """
+    if wait is None and not cache_fault(folder, images):
+        return
+    wait = wait or (lambda: None)
     photos = photos_fingerprint(images)  # before any is read
     partial = folder.with_name(folder.name + ".partial")
     first = part[0] == 0
