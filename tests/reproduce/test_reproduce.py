@@ -167,12 +167,17 @@ def test_what_could_not_be_computed_is_told_in_every_result(
 
     def fails(step: str, cell: Cell, folder: Path, report: Reporter) -> None:
         if cell.name == "scenes/cam/seed1":
-            raise InputError("there is no room")
+            raise RuntimeError("there is no room")
         do(step, cell, folder, report)  # type: ignore[arg-type]
 
     monkeypatch.setattr(cells_module, "do", fails)
     results = reproduce(("fig8", "fig5"), tiny_scale, tmp_path, "gtfree", 1, "tag2mask reproduce fig8 fig5", QUIET)
-    assert results[0].missing == {"scenes/cam/seed1": "there is no room"} and not results[1].missing
+    assert list(results[0].missing) == ["scenes/cam/seed1"] and not results[1].missing
+    assert results[0].missing["scenes/cam/seed1"].startswith("RuntimeError: there is no room (")
+    assert "Traceback" in (tmp_path / "runs/scenes/cam/seed1/warnings.txt").read_text()
+    (tmp_path / "index.html").unlink()
+    reproduce(("fig8",), tiny_scale, tmp_path, "gtfree", 1, "tag2mask reproduce fig8", QUIET)
+    assert "tag2mask reproduce fig5" in (tmp_path / "index.html").read_text(), "the page has what is there already"
     assert "Could not be computed" in (tmp_path / "fig8.md").read_text()
     assert "there is no room" in (tmp_path / "index.html").read_text()
     assert json.loads((tmp_path / "fig8.json").read_text())["missing"]

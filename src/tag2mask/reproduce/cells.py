@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from typing import Any, Literal
 
 import yaml
 
+from tag2mask.atomic import told
 from tag2mask.config import RunConfig
 from tag2mask.engine import set_up_torch
 from tag2mask.errors import InputError
@@ -179,6 +181,10 @@ def work(cell: Cell, out: Path) -> dict[str, str]:
                 do(step, cell, folder, quiet)
     except InputError as error:
         return {cell.name: str(error)}
+    except Exception as error:  # hours of other runs go on
+        quiet.warn(traceback.format_exc())
+        why = told(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        return {cell.name: f"{why} ({folder / 'warnings.txt'})"}
     return {}
 
 

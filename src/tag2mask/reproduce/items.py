@@ -12,7 +12,7 @@ from tag2mask.progress import Reporter
 from tag2mask.reproduce import fig3, fig5, fig6, fig7, fig8, scalars, table1, table2, table4, table5
 from tag2mask.reproduce.cells import Cell, compute, merged
 from tag2mask.reproduce.page import write_page
-from tag2mask.reproduce.result import Result
+from tag2mask.reproduce.result import Result, read_result
 from tag2mask.reproduce.scales import Scale
 from tag2mask.settings import flattened
 
@@ -56,7 +56,7 @@ def chosen_items(names: tuple[str, ...]) -> tuple[str, ...]:
 def reproduce(
     names: tuple[str, ...], scale: Scale, out: Path, protocol: str, jobs: int, command: str, report: Reporter
 ) -> list[Result]:
-    """Compute items and write NAME.json and NAME.md of each, and a page of all, into ``out``; runs are resumed.
+    """Compute items and write NAME.json and NAME.md of each, and a page of all that ``out`` has; runs are resumed.
 
     Raises:
         InputError: an unknown item, or no run of an item could be computed.
@@ -78,7 +78,8 @@ def reproduce(
         )  # fmt: skip
         result.write(out)
         results.append(result)
-    write_page(results, out)
+    there = [out / f"{name}.json" for name in ITEMS]  # of earlier commands as well
+    write_page([read_result(path) for path in there if path.is_file()], out)
     return results
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tag2mask.runs import versions, write_json, write_text
+from tag2mask.runs import read_json, versions, write_json, write_text
 
 
 @dataclass(frozen=True)
@@ -83,11 +83,25 @@ class Result:
             {
                 "name": self.name, "title": self.title, "command": self.command,
                 "figures": without_nan(self.figures),
-                "claims": [vars(claim) for claim in self.claims], "missing": self.missing, "settings": self.settings,
+                "tables": [vars(table) for table in self.tables], "claims": [vars(claim) for claim in self.claims],
+                "pictures": self.pictures, "notes": self.notes, "missing": self.missing, "settings": self.settings,
                 "versions": versions(),
             },
         )  # fmt: skip
         write_text(out / f"{self.name}.md", self.markdown())
+
+
+def read_result(path: Path) -> Result:
+    """What ``Result.write`` wrote as ``NAME.json``."""
+    stored = read_json(path, "result")
+    tables = tuple(
+        Table(table["caption"], tuple(table["columns"]), tuple(tuple(row) for row in table["rows"]))
+        for table in stored["tables"]
+    )
+    return Result(
+        stored["name"], stored["title"], stored["command"], tables, tuple(Claim(**claim) for claim in stored["claims"]),
+        stored["figures"], tuple(stored["pictures"]), stored["notes"], stored["settings"], stored["missing"],
+    )  # fmt: skip
 
 
 def without_nan(value: Any) -> Any:
