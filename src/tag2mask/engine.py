@@ -212,6 +212,15 @@ def seed_dropout(seed: int, epoch: int) -> None:
     torch.manual_seed(int(np.random.SeedSequence(own).generate_state(1)[0]))
 
 
+def check_batch(photos: int) -> None:
+    """Raise ``InputError`` where a batch has fewer photos than there are processes to share it."""
+    if photos < ranks.world():
+        raise InputError(
+            f"a batch has {photos} of the photos and {ranks.world()} processes are to share it; use fewer --devices, "
+            "or a larger batch_size."
+        )
+
+
 def steps_per_epoch(images: int, config: OptimiserConfig) -> int:
     """Steps of an epoch; a last incomplete batch is left out, unless it is the only one."""
     return max(1, images // config.batch_size)
@@ -235,11 +244,7 @@ def optimise(
     Raises:
         InputError: the loss is no longer a number, or a batch is too small to be shared.
     """
-    if min(images, config.batch_size) < ranks.world():
-        raise InputError(
-            f"a batch of {min(images, config.batch_size)} photos cannot be shared by {ranks.world()} processes; use "
-            "fewer --devices, or a larger batch_size."
-        )
+    check_batch(min(images, config.batch_size))
     done, steps = epoch * steps_per_epoch(images, config), steps_per_epoch(images, config) * config.epochs
     sums: Tensor | None = None
     names: tuple[str, ...] = ()

@@ -79,7 +79,7 @@ class Reporter:
             if done < total and now - last < SECONDS_BETWEEN_LINES:
                 return
             last = now
-            left = (now - start) / max(done, 1) * (total - done)
-            print(f"{title}: {done}/{total}, {left:.0f} s left {note}".rstrip(), file=sys.stderr, flush=True)
+            left = f", {(now - start) / done * (total - done):.0f} s left" if done else ""
+            print(f"{title}: {done}/{total}{left} {note}".rstrip(), file=sys.stderr, flush=True)
 
         return step

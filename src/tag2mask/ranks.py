@@ -98,8 +98,8 @@ def joined() -> Iterator[None]:
     except RuntimeError as error:
         if isinstance(error, dist.DistError) or any(sign in str(error) for sign in ("gloo", "NCCL", "closed by peer")):
             raise InputError(
-                f"another of the {count} processes has ended; its own message says why. What was finished is kept: run "
-                "the same command again, `train` with --resume."
+                "a process that this one works with has ended. What was finished is kept: run the same command again, "
+                "`train` with --resume."
             ) from error
         raise
     finally:

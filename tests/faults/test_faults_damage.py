@@ -148,7 +148,7 @@ def test_weights_of_an_earlier_version_are_taken_as_they_are(run: Path, capsys: 
 
 def test_verify_names_what_is_wrong_and_what_to_do(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(run)]) == 0
-    assert "0 damaged, 0 missing or not described" in capsys.readouterr().out
+    assert "0 damaged, 0 missing, 0 not described" in capsys.readouterr().out
     before = contents(run)
     paths = {
         "damaged": [run / FPR / "weights.safetensors", run / FPR / "maps/train/p1.npz", run / FPR / "crf/masks/train.json"],
@@ -165,7 +165,7 @@ def test_verify_names_what_is_wrong_and_what_to_do(run: Path, capsys: pytest.Cap
     lines = capsys.readouterr().out.splitlines()
     assert sorted(line.partition(";")[0] for line in lines[:-1]) == sorted(f"{k}: {p}" for k, all in paths.items() for p in all)
     assert all(len(line.partition("; ")[2]) > 20 for line in lines[:-1]), "each says what to do"
-    assert lines[-1].endswith("3 damaged, 2 missing or not described")
+    assert lines[-1].endswith("3 damaged, 1 missing, 1 not described")
     assert contents(run) == state != before
     assert main(["verify", str(run / "gone")]) == 2
     assert "there is no settings.yaml" in capsys.readouterr().err

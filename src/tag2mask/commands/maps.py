@@ -247,11 +247,12 @@ def report(arguments: list[str]) -> int:
 
 @command("look whether every file of a run is what was written")
 def verify(arguments: list[str]) -> int:
-    """Read a run's files and compare them with its manifests; exit code 1 when one is damaged."""
+    """Read a run's files and compare them with its manifests; exit code 1 when one is damaged or missing."""
     parser = new_parser(
         "verify", "tag2mask verify RUN",
         "Read every file of a run whole and compare it with the manifests that the run has written. Prints what is "
-        "damaged, missing or not described, and what to do; changes nothing. Exit code 1 when something is damaged.")
+        "damaged, missing or not described, and what to do; changes nothing. Exit code 1 when something is damaged or "
+        "missing.")
     parser.add_argument("run", type=str, help="Folder of a run.")
     common(parser)
     values = parser.parse_args(arguments)
@@ -262,6 +263,6 @@ def verify(arguments: list[str]) -> int:
         faults, sound = verify_run(Path(values.run), step)
     for fault in faults:
         print(f"{fault.kind}: {fault.path}; {fault.todo}")
-    damaged = sum(fault.kind == "damaged" for fault in faults)
-    print(f"{sound} files are as written, {damaged} damaged, {len(faults) - damaged} missing or not described")
-    return 1 if damaged else 0
+    counts = {kind: sum(fault.kind == kind for fault in faults) for kind in ("damaged", "missing", "not described")}
+    print(", ".join([f"{sound} files are as written", *(f"{count} {kind}" for kind, count in counts.items())]))
+    return 1 if counts["damaged"] or counts["missing"] else 0

@@ -98,6 +98,7 @@ def store_maps(
         manifest.add(path, save_maps(path, image.classes, image.maps, image.peaks))
         step(done + number, len(wanted))
     ranks.wait()
+    step(len(wanted), len(wanted))
 
 
 def _attribute(setup: SeedSetup, config: MapsConfig, index: int, size: tuple[int, int]) -> ImageMaps:

@@ -53,6 +53,7 @@ def write_masks(images: TaggedImages, maps: Path, folder: Path, level: int, step
         manifest.add(job.mask, *write_job_masks(job))
         step(index + 1, len(images))
     ranks.wait()
+    step(len(images), len(images))
 
 
 def write_refined_masks(
@@ -92,6 +93,7 @@ def write_refined_masks(
 
     over_images(write_job_masks, jobs(), len(missing), config.processes, step, done, received)
     ranks.wait()
+    step(len(images), len(images))
 
 
 def complete(images: TaggedImages, folder: Path) -> bool:

@@ -219,5 +219,6 @@ def predict_split(
             manifest.add(path, write_mask(path, mask))
             step(done + number, len(wanted))
     ranks.wait()
+    step(len(wanted), len(wanted))
     return folder
 

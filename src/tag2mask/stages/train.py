@@ -13,7 +13,7 @@ from tag2mask import ranks
 from tag2mask.checkpoints import load_prototypes, load_weights, save_prototypes, save_weights
 from tag2mask.config import FPRConfig, RunConfig
 from tag2mask.data import open_images
-from tag2mask.engine import collect, fit
+from tag2mask.engine import check_batch, collect, fit
 from tag2mask.errors import InputError
 from tag2mask.fpr import Prototypes
 from tag2mask.hosts.table import check_kind
@@ -33,13 +33,17 @@ def check_before_training(config: RunConfig) -> None:
     """Tell mistakes in what training will need before anything is computed or written.
 
     Raises:
-        InputError: no tags, an unknown host, a rival without what it brings, a block list with a fault.
+        InputError: no tags, an unknown host, a rival without what it brings, a block list with a fault, batches too
+            small for the processes.
     """
     if config.data.labels == "none":
         raise InputError("data.labels is 'none', but training needs tags; leave it out, or name the file of tags.")
     check_kind(config.host)
     rivals.check(config)
-    blocked_pairs(config, open_images(data_of_seed(config.data, config.seeds[0])))
+    images = open_images(data_of_seed(config.data, config.seeds[0]))
+    blocked_pairs(config, images)
+    for phase in (config.classify, config.rectify):
+        check_batch(min(len(images), phase.batch_size))
 
 
 def warn_of_tags(setup: SeedSetup, tags: TrainingTags, report: Reporter) -> None:

@@ -21,7 +21,7 @@ CACHE = "manifest.json"
 """Of a folder of frozen features."""
 TODO = {
     ".safetensors": "the command that made it makes it again (train --resume, refine, segment)",
-    ".npz": "delete it and run its stage again (localize, refine, report)",
+    ".npz": "delete it and run its stage again (localize, refine, report); what stands on it is made anew, too",
     ".png": "delete it and run its stage again (localize, refine, evaluate --stages)",
     ".npy": "delete its folder; frozen features are computed anew",
     ".json": "delete it and run its stage again, unless it was changed on purpose",
