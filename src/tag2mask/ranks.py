@@ -120,6 +120,13 @@ def wait() -> None:
         dist.barrier(_State.group)
 
 
+def wait_for_all(step: progress.Step, count: int) -> None:
+    """All: the same at the end of a piece of work on ``count`` images, whoever has done the last one."""
+    if world() > 1:
+        wait()
+        step(count, count)
+
+
 def once(make: Callable[[], Value]) -> Value:
     """All: the first process makes something, as if it were alone, and everyone has it; its mistakes are everyone's.
 

@@ -97,8 +97,7 @@ def store_maps(
         path = map_path(folder, setup.images.ids[index])
         manifest.add(path, save_maps(path, image.classes, image.maps, image.peaks))
         step(done + number, len(wanted))
-    ranks.wait()
-    step(len(wanted), len(wanted))
+    ranks.wait_for_all(step, len(wanted))
 
 
 def _attribute(setup: SeedSetup, config: MapsConfig, index: int, size: tuple[int, int]) -> ImageMaps:

@@ -52,8 +52,7 @@ def write_masks(images: TaggedImages, maps: Path, folder: Path, level: int, step
         job = MaskJob(index, images.reader, map_path(maps, name), (level,), mask_path(folder, name))
         manifest.add(job.mask, *write_job_masks(job))
         step(index + 1, len(images))
-    ranks.wait()
-    step(len(images), len(images))
+    ranks.wait_for_all(step, len(images))
 
 
 def write_refined_masks(
@@ -92,8 +91,7 @@ def write_refined_masks(
             sure_described.add(job.certain, written[1])
 
     over_images(write_job_masks, jobs(), len(missing), config.processes, step, done, received)
-    ranks.wait()
-    step(len(images), len(images))
+    ranks.wait_for_all(step, len(images))
 
 
 def complete(images: TaggedImages, folder: Path) -> bool:

@@ -218,7 +218,6 @@ def predict_split(
             path = mask_path(folder, setup.images.ids[index])
             manifest.add(path, write_mask(path, mask))
             step(done + number, len(wanted))
-    ranks.wait()
-    step(len(wanted), len(wanted))
+    ranks.wait_for_all(step, len(wanted))
     return folder
 
