@@ -26,7 +26,7 @@ SECONDS_TO_END = 20.0
 """The others have heard of a process that ended, and may say so and end by themselves; then they are stopped."""
 POLL_SECONDS = 0.1
 TOLD = "TAG2MASK_TOLD"
-"""Names the folder of what has been said to the processes."""
+"""Names a folder in which the processes note what has been said, as most mistakes are everyone's."""
 LAUNCHER = "TAG2MASK_LAUNCHER"
 """Tells the processes the number of the one that has started them."""
 
@@ -64,22 +64,17 @@ def supervise(arguments: Sequence[str], count: int) -> int:
 def run_members(command: Sequence[str], count: int) -> int:
     """Run a command as ``count`` processes; the exit code as of ``supervise``."""
     with tempfile.TemporaryDirectory() as told:
-        return run_told_once(command, count, told)
-
-
-def run_told_once(command: Sequence[str], count: int, told: str) -> int:
-    """``told``: a folder in which they note what has been said, as most mistakes are everyone's."""
-    environment = {
-        **os.environ, TOLD: told, LAUNCHER: str(os.getpid()), "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count),
-        "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": f"tag2mask-{os.getpid()}",
-    }  # fmt: skip
-    members = [
-        subprocess.Popen(command, env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)})
-        for rank in range(count)
-    ]
-    with ended_with_this_process(members):
-        return wait_for(members)
+        environment = {
+            **os.environ, TOLD: told, LAUNCHER: str(os.getpid()), "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count),
+            "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": f"tag2mask-{os.getpid()}",
+        }  # fmt: skip
+        members = [
+            subprocess.Popen(command, env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)})
+            for rank in range(count)
+        ]
+        with ended_with_this_process(members):
+            return wait_for(members)
 
 
 def is_new(message: str) -> bool:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from itertools import islice
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from torch import distributed as dist
 from tag2mask import progress
 from tag2mask.atomic import told
 from tag2mask.errors import InputError
+from tag2mask.fpr.pools import PrototypePools
 from tag2mask.shares import is_shared, shared
 
 Value = TypeVar("Value")
@@ -69,7 +70,7 @@ def joined() -> Iterator[None]:
     """Become one of the processes that torchrun, Slurm or ``tag2mask.launch`` have started.
 
     Raises:
-        InputError: another process has ended before its time.
+        InputError: they do not find each other, or one has ended before its time.
     """
     from lightning_fabric import Fabric
     from lightning_fabric.strategies import DDPStrategy
@@ -163,15 +164,6 @@ def total(values: np.ndarray) -> np.ndarray:
     return summed.numpy()
 
 
-def gathered(value: Value) -> list[Value]:
-    """All: the first process has what everyone has, in their order; the others have an empty list."""
-    if world() == 1:
-        return [value]
-    found: list[Any] = [None] * world()
-    dist.gather_object(value, found if rank() == 0 else None, dst=0, group=_State.group)
-    return found if rank() == 0 else []
-
-
 def streamed(parts: Iterable[Value], take: Callable[[Value], None]) -> None:
     """All: the first process takes in everyone's parts, one after the other; it never holds more than one of them."""
     for sender in range(1, world()):
@@ -205,15 +197,7 @@ def average(number: Tensor) -> Tensor:
     return summed.to(number.dtype) if number.is_floating_point() else summed
 
 
-class Mergeable(Protocol):
-    """What can be gathered: tensors of fixed shapes, and a rule to take in another's that is associative."""
-
-    def merge(self, other: Any) -> None: ...
-
-    def tensors(self) -> tuple[Tensor, ...]: ...
-
-
-def merged(own: Mergeable, empty: Callable[[], Mergeable]) -> None:
+def merged(own: PrototypePools, empty: Callable[[], PrototypePools]) -> None:
     """All: the first process's own takes in everyone's, in pairs, so that none ever holds more than two.
 
     ``empty``: makes a place to receive into, with tensors of the same shapes.

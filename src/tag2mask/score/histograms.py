@@ -116,13 +116,9 @@ class ScoreHistograms:
         shape = (self.class_count, self.context_count, self.image_count)
         if shape != (other.class_count, other.context_count, other.image_count):
             raise ValueError("only histograms of the same classes, contexts and images can be merged")
-        if (both := self._added & other._added).any():
-            raise ValueError(f"image {both.argmax()} is in both histograms; each image counts once")
         merged = ScoreHistograms(self.class_count, self.context_count, images=self.image_count)
-        merged._counts = self._counts + other._counts
-        merged._added = self._added | other._added
         for part in (self, other):
-            merged._images.extend(part._images)
+            merged.take_in(part)
         return merged
 
     def parts(self) -> Iterator[ScoreHistograms]:

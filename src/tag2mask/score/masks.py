@@ -42,11 +42,9 @@ class MaskCounts:
         there = np.flatnonzero(counted)
         self._pairs[index] = np.concatenate([there, counted[there]]).astype(np.int32).tobytes()
 
-    def merge(self, other: MaskCounts) -> MaskCounts:
-        """Counts over the images of both."""
-        merged = MaskCounts(self.class_count, self.image_count)
-        merged._pairs = self._pairs | other._pairs
-        return merged
+    def take_in(self, part: MaskCounts) -> None:
+        """Add the counts of other images."""
+        self._pairs |= part._pairs
 
     @property
     def images(self) -> int:

@@ -54,7 +54,7 @@ def open_inputs(
         if ranks.once(folder.exists):
             report.say(f"{folder}: {fault}, so frozen features are computed anew.")
         free = ranks.once(lambda: room_for(run))
-        if size > free:  # writing to mapped memory on a full disk kills the process
+        if size > free:
             report.warn(
                 f"frozen features would take {size / 1e9:.1f} GB and the disk of {run} has {free / 1e9:.1f} GB left: "
                 "they are computed anew in every epoch."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial, reduce
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +63,8 @@ def count_masks(setup: SeedSetup, folder: Path, truth: Truth) -> MaskCounts:
     counts = MaskCounts(len(setup.images.classes), len(setup.images))
     for index in ranks.mine(range(len(setup.images))):
         counts.add(index, masks.mask(index), truth[index][0])
-    every = ranks.gathered(counts)
-    return reduce(MaskCounts.merge, every) if every else counts
+    ranks.streamed([counts], counts.take_in)
+    return counts
 
 
 def summarise_stages(
