@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 import warnings
 from dataclasses import dataclass, replace
 
@@ -223,6 +224,19 @@ def test_order_does_not_matter_and_parts_merge_into_the_whole(world: World, data
     same(whole, first.merge(second))
     same(whole, second.merge(first))
     same(first, world.histograms(order[:cut]))  # merging left the parts alone
+
+
+def test_pieces_that_are_sent_one_by_one_give_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tag2mask.score.histograms.PART_IMAGES", 2)
+    world = make_world(0, images=7)
+    whole = world.histograms()
+    pieces = [pickle.loads(pickle.dumps(piece)) for piece in whole.parts()]
+    assert len(pieces) == 4
+    found = world.histograms([])
+    for piece in pieces:
+        found.take_in(piece)
+    same(found, whole)
+
 
 
 @settings(deadline=None, max_examples=40)
