@@ -64,13 +64,13 @@ class FPRConfig:
     likeness_trim: float = 0.0
     """Drop a negative that lies nearer to the class's positive prototypes than this share of the positives themselves,
     as its tag may be missing (.5: nearer than half of them). 0 drops none."""
-    support: Literal["off", "drop", "weigh"] = "off"
+    support: Literal["off", "drop", "weigh"] = "drop"
     """What is done about a negative whose third nearest fellow among the ranked negatives is farther than its third
     nearest positive, as a context has its like in other photos without the class, and an object whose tag is missing
-    has not. drop: leave it out; say refill 2 as well, for more to compare with and to take its place. weigh: multiply
-    distances to it by how many times farther."""
-    refill: int = 1
-    """Rank refill x negatives candidates before trimming, so that dropped negatives are replaced; 1 is the paper."""
+    has not. off: nothing, the paper. drop: leave it out. weigh: multiply distances to it by how many times farther."""
+    refill: int = 2
+    """Rank refill x negatives candidates before trimming: there are more to compare with, and dropped negatives are
+    replaced. 1 is the paper."""
     distance: Literal["l2", "rms", "cosine"] = "l2"
     """Distance in Eq. 5. rms: root of the mean squared difference over channels + 1e-4 (the release)."""
     distance_offset: float = 0.0

@@ -11,7 +11,7 @@ import os
 import shutil
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -95,14 +95,10 @@ def compute(cells: Sequence[Cell], out: Path, jobs: int, report: Reporter) -> di
     with report.task(f"{len(cells)} runs") as step:
         done = len(cells) - len(todo)
         step(done, len(cells))
-        for wave in ([c for c in todo if not c.start], [c for c in todo if c.start]):
-            for cell in wave:
-                if cell.start in failed:
-                    failed[cell.name] = f"{cell.start}, from which it trains on, could not be computed"
-            for outcome in outcomes([cell for cell in wave if cell.name not in failed], out, jobs):
-                failed.update(outcome)
-                done += 1
-                step(done, len(cells))
+        for outcome in outcomes(todo, out, jobs):
+            failed.update(outcome)
+            done += 1
+            step(done, len(cells))
     for name, why in failed.items():
         report.warn(f"{name}: {why}")
     return failed
@@ -127,18 +123,34 @@ def finished(cell: Cell, folder: Path) -> bool:
 
 
 def outcomes(cells: Sequence[Cell], out: Path, jobs: int) -> Iterator[dict[str, str]]:
-    """``work`` on cells that do not wait for each other, as they finish."""
+    """``work`` on cells as they finish; one that trains on from another begins as soon as that one is finished."""
+    followers = {cell.name: [other for other in cells if other.start == cell.name] for cell in cells}
+    first = [cell for cell in cells if cell.start not in followers]
     if jobs == 1 or len(cells) < 2:
-        yield from (work(cell, out) for cell in cells)
+        for cell in first:
+            yield (outcome := work(cell, out))
+            yield from (cut_off(other) if outcome else work(other, out) for other in followers[cell.name])
         return
     context = multiprocessing.get_context("spawn")  # a forked copy of a process with threads may hang
     with ProcessPoolExecutor(jobs, context, initializer=start_worker) as pool:
         try:
-            for future in as_completed([pool.submit(work, cell, out) for cell in cells]):
-                yield future.result()
+            running = {pool.submit(work, cell, out): cell for cell in first}
+            while running:
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    cell, outcome = running.pop(future), future.result()
+                    yield outcome
+                    if outcome:
+                        yield from map(cut_off, followers[cell.name])
+                    else:
+                        running.update({pool.submit(work, other, out): other for other in followers[cell.name]})
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def cut_off(cell: Cell) -> dict[str, str]:
+    """What is said of a cell whose start has failed."""
+    return {cell.name: f"{cell.start}, from which it trains on, could not be computed"}
 
 
 def prepare(cell: Cell, out: Path, report: Reporter) -> None:
