@@ -46,6 +46,13 @@ PAPER_AT_SCALE = replace(
 """The paper's form with its two scale-bound numbers re-derived: lambda 2 for the number of classes and steps, T for
 the spread of the features. Literal numbers would do nothing in a short run on other features."""
 
+AUTHORS_AT_SCALE = replace(
+    AUTHORS, pixel_weight=1.0, pixel_weight_unit="schedule", kmeans_restarts=1, positive_capacity=512,
+    collect_scales=(1.0,), collect_flip=False,
+)  # fmt: skip
+"""The release likewise; its distances are per channel, so that T = 13 stays, and its prototypes come from one scale, as
+a pass at four would cost more than all of the training."""
+
 
 IRN_REFINE = RefineConfig(
     threshold=0.15, foreground=2.0, background=1 / 3, final_crf=False, walk_threshold=0.25,

@@ -12,8 +12,9 @@ from PIL import Image
 
 from tag2mask.cli import main
 from tag2mask.commands.reproduce import data_options
-from tag2mask.config import DataConfig
+from tag2mask.config import DataConfig, FPRConfig
 from tag2mask.errors import InputError
+from tag2mask.presets import AUTHORS, PAPER, PAPER_AT_SCALE
 from tag2mask.progress import Reporter
 from tag2mask.report.published import FIGURE_7A, FIGURE_7A_REGION, TABLE_5
 from tag2mask.reproduce import cells as cells_module
@@ -249,6 +250,7 @@ def test_cells_of_one_name_are_one_and_must_agree(tiny_scale: Scale) -> None:
         (["table1", "--jobs", "0"], "--jobs"),
         (["table1", "--seeds", "a"], "--seeds"),
         (["table1", "--protocol", "best"], "gtfree"),
+        (["table1", "--preset", "ours"], "expected one of default, paper, authors"),
     ],
 )
 def test_mistakes_are_told_before_anything_starts(
@@ -289,6 +291,38 @@ def test_the_command_beside_a_result_is_the_one_that_computes_it() -> None:
     given["classes"] = ["cat", "dog"]
     assert list(data_options(given)) == ["--data.kind", "voc", "--data.root", "/my photos", "--data.classes", "cat,dog"]
     assert list(data_options(asdict(DataConfig()) | {"classes": []})) == []
+
+
+def test_the_preset_is_what_fpr_computes_and_is_named_so() -> None:
+    found = {form: scale_of("laptop", None, (0,), form) for form in ("", "default", "paper", "authors")}
+    forms = {form: scale.sets[0].settings().fpr for form, scale in found.items()}
+    assert forms[""] == forms["default"] == FPRConfig() and forms["paper"] == PAPER_AT_SCALE
+    assert forms["authors"].distance == "rms" and forms["authors"].singleton_superclass == "skip"
+    assert found["authors"].titles["fpr"] == "FPR, the release's settings" and found[""].titles["fpr"] == "FPR, the default"
+    voc = DataConfig(kind="voc", root="/voc")
+    large = {form: scale_of("voc", voc, (0,), form).sets[0] for form in ("", "default", "paper", "authors")}
+    assert large[""].settings().fpr == large["paper"].settings().fpr == PAPER and large["authors"].settings().fpr == AUTHORS
+    assert large["default"].settings().fpr == FPRConfig() and large["default"].settings().host == large[""].settings().host
+    assert large["authors"].settings("seam").fpr == large["paper"].settings("seam").fpr
+    with pytest.raises(InputError, match="--preset 'ours' is unknown; expected one of default, paper, authors"):
+        scale_of("laptop", None, (0,), "ours")
+
+
+def test_tables_name_the_form_that_was_computed(tiny_scale: Scale, tmp_path: Path) -> None:
+    released = replace(tiny_scale, seeds=(0,), sets=(replace(tiny_scale.sets[0], form="authors"),))
+    text = run_items(("fig8",), released, tmp_path)["fig8"]
+    assert "FPR, the release's settings" in text and "FPR, the default" not in text
+
+
+def test_a_run_begins_when_the_one_it_trains_on_from_is_finished(tiny_scale: Scale, tmp_path: Path) -> None:
+    base = replace(tiny_scale.sets[0].settings(), methods=("continued",))
+    cells = [
+        Cell("b", base, frozenset({"evaluate"}), start="a"), Cell("a", base, frozenset()),
+        Cell("c", replace(base, seeds=(1,)), frozenset({"evaluate"})),
+    ]  # fmt: skip
+    assert compute(cells, tmp_path, 2, QUIET) == {}
+    weights = [tmp_path / "runs" / name / "seed0/cam/weights.safetensors" for name in "ab"]
+    assert weights[0].read_bytes() == weights[1].read_bytes() and (tmp_path / "runs/b/summary.json").is_file()
 
 
 def test_photos_of_ones_own_are_a_further_set() -> None:

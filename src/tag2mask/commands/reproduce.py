@@ -31,6 +31,11 @@ def reproduce(arguments: list[str]) -> int:
     parser.add_argument("names", nargs="+", type=str, metavar="ITEM", help="table1..table5, fig3..fig8, scalars, all.")
     parser.add_argument("--out", required=True, type=str, help="Folder of the results; give the same one to go on.")
     parser.add_argument("--scale", default="laptop", type=str, help="laptop, voc or coco.")
+    parser.add_argument(
+        "--preset", default="", type=str,
+        help="What FPR computes: paper, authors (their release) or default (ours, which is usual at laptop; elsewhere "
+        "paper is). The paper's form and the controls stand beside it in any case.",
+    )  # fmt: skip
     parser.add_argument("--seeds", default="", type=str, help="Seeds, such as 0,1,2, which is the default.")
     parser.add_argument("--jobs", default=1, type=int, help="Runs at a time, each on one thread.")
     parser.add_argument("--protocol", default="gtfree", type=str, help=f"Of the figures: {', '.join(PROTOCOLS)}.")
@@ -49,7 +54,7 @@ def reproduce(arguments: list[str]) -> int:
     own = build(DataConfig, given, "the settings", "data.") if given["root"] else None
     from tag2mask.reproduce.scales import scale_of
 
-    scale = scale_of(values.scale, own, seeds)
+    scale = scale_of(values.scale, own, seeds, values.preset)
     if scale.cost:
         print(scale.cost)
         if not values.yes:
@@ -58,8 +63,8 @@ def reproduce(arguments: list[str]) -> int:
     from tag2mask.reproduce.items import chosen_items, reproduce
 
     names = chosen_items(tuple(values.names))
-    options = ["--scale", values.scale, "--seeds", ",".join(map(str, scale.seeds)), "--protocol", values.protocol]
-    options += [*data_options(given), "--out", values.out]
+    options = ["--scale", values.scale, "--preset", scale.sets[0].form, "--seeds", ",".join(map(str, scale.seeds))]
+    options += ["--protocol", values.protocol, *data_options(given), "--out", values.out]
     command_line = f"tag2mask reproduce {' '.join(values.names)} {shlex.join(options)}"
     results = reproduce(
         tuple(values.names), scale, Path(values.out), values.protocol, values.jobs, command_line, Reporter(values.quiet)

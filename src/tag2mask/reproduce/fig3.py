@@ -14,30 +14,36 @@ from tag2mask.data.masks import Masks, open_masks
 from tag2mask.data.pseudo_masks import open_pseudo_masks
 from tag2mask.maps.store import StoredMaps, load_maps
 from tag2mask.report.pictures import HEAT
+from tag2mask.reproduce import table4
 from tag2mask.reproduce.cells import Cell, figures
 from tag2mask.reproduce.draw import picture
 from tag2mask.reproduce.result import Result
-from tag2mask.reproduce.scales import DataSet, Scale
+from tag2mask.reproduce.scales import SCENES, DataSet, Scale
 from tag2mask.reproduce.table2 import METHODS, SEGMENTER
 from tag2mask.runs import mask_folder, method_folder
 from tag2mask.stages.network import data_of_seed, other_split
 from tag2mask.stages.pipeline import gallery
-from tag2mask.stages.table import TITLES
 
 ROWS = 5
 MAPS = ("cam", "continued", "halo", "fpr")
+WITH_WOOD = ("cam", "continued", "halo", "wood", "fpr")
+"""On the built-in scenes, for which Table 4 trains W-OoD, as the paper's figure shows it."""
 SIDE = 192
 """Longest side of a picture in the grid."""
 
 
 def cells(scale: Scale, out: Path) -> list[Cell]:
-    """The plain CAM of the first seed, with the maps of a few photos."""
-    return [
+    """The plain CAM of the first seed, on the built-in scenes that of Table 4, with the maps of a few photos."""
+    first = replace(scale, seeds=scale.seeds[:1])
+    found = table4.cells(first, out)
+    found[1:] = [replace(cell, steps=cell.steps | {"pictures"}) for cell in found[1:]]
+    return found + [
         Cell(
             f"{dataset.name}/cam/seed{scale.seeds[0]}",
             replace(dataset.settings("cam", scale.seeds[0]), methods=MAPS[1:]), frozenset({"evaluate", "pictures"}),
         )
         for dataset in scale.sets
+        if dataset.name != SCENES
     ]  # fmt: skip
 
 
@@ -54,19 +60,20 @@ def tell(scale: Scale, out: Path, protocol: str, command: str) -> Result:
     pictures, shown_of = [], []
     seed = scale.seeds[0]
     for dataset in scale.sets:
-        run = out / "runs" / dataset.name / "cam" / f"seed{seed}"
+        kind, methods = ("table4", WITH_WOOD) if dataset.name == SCENES else ("cam", MAPS)
+        run = out / "runs" / dataset.name / kind / f"seed{seed}"
         if not (run / "gallery.json").is_file():
             continue
         images, masks = photos_of(dataset, seed)
         shown = figures(run / "gallery.json")["images"][:ROWS]
-        with picture(out, f"fig3_{dataset.name}", 1.7 * (len(MAPS) + 2), 1.75 * len(shown),
-                     nrows=len(shown), ncols=len(MAPS) + 2, squeeze=False) as axes:  # fmt: skip
+        with picture(out, f"fig3_{dataset.name}", 1.7 * (len(methods) + 2), 1.75 * len(shown),
+                     nrows=len(shown), ncols=len(methods) + 2, squeeze=False) as axes:  # fmt: skip
             for row, index in enumerate(shown):
                 photo, c = small(images.image(index)), int(np.flatnonzero(images.labels[index])[0])
-                titles = ["photo", "truth", *(TITLES[m] for m in MAPS)]
+                titles = ["photo", "truth", *(scale.titles[m] for m in methods)]
                 truth = None if masks is None else masks.mask(index) == c + 1
                 planes: list[np.ndarray] = [photo, photo if truth is None else veiled(photo, truth)]
-                for method in MAPS:
+                for method in methods:
                     stored = load_maps(method_folder(run, seed, method) / "gallery" / f"{images.ids[index]}.npz")
                     planes.append(heated(photo, plane_of(stored, c)))
                 for column, (plane, title) in enumerate(zip(planes, titles, strict=True)):
@@ -115,7 +122,7 @@ def tell_segmentations(scale: Scale, out: Path, protocol: str, command: str) -> 
             for row, index in enumerate(shown):
                 photo = small(images.image(index))
                 labels = [None, masks.mask(index), *(made[m].mask(index) for m in folders)]
-                titles = ["photo", "truth", *(f"segmenter: {TITLES[m]}" for m in folders)]
+                titles = ["photo", "truth", *(f"segmenter: {scale.titles[m]}" for m in folders)]
                 for column, (label, title) in enumerate(zip(labels, titles, strict=True)):
                     axes[row, column].imshow(photo if label is None else painted(photo, label, colours))
                     axes[row, column].set_axis_off()

@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from safetensors.torch import load_file
+from scipy.spatial.distance import cdist
 from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
 
@@ -16,10 +19,9 @@ from tag2mask.reproduce.cells import Cell
 from tag2mask.reproduce.draw import COLOURS, picture
 from tag2mask.reproduce.over_seeds import spread, verdict
 from tag2mask.reproduce.result import Claim, Result, Table
-from tag2mask.reproduce.scales import Scale
+from tag2mask.reproduce.scales import DataSet, Scale
 from tag2mask.runs import method_folder
 from tag2mask.stages.network import data_of_seed
-from tag2mask.stages.table import TITLES
 
 CLASSES = ("horse", "train", "boat")
 """Of the paper; others where a set lacks them."""
@@ -64,16 +66,18 @@ def tell(scale: Scale, out: Path, protocol: str, command: str) -> Result:
     chosen = ([n for n in CLASSES if n in names] + [n for n in names if n not in CLASSES])[:3]
     rows, numbers = [], {}
     first_and_last: dict[str, list[tuple[float, float]]] = {m: [] for m in METHODS}
+    away: dict[str, list[list[float]]] = {m: [] for m in METHODS}
     with picture(out, "fig5", 4 * len(chosen), 7.4, nrows=len(METHODS), ncols=len(chosen), squeeze=False) as axes:
         for row, method in enumerate(METHODS):
             for column, name in enumerate(chosen):
                 epochs = prototypes_by_epoch(method_folder(run, seed, method), names.index(name))
                 values = [separation(*pair) for pair in epochs]
+                away[method].append([to_first_negatives(pair[0], epochs[0][1]) for pair in (epochs[0], epochs[-1])])
                 numbers[f"{method}, {name}"] = values
-                rows.append((TITLES[method], name, *(spread([v], 2) for v in values)))
+                rows.append((scale.titles[method], name, *(spread([v], 2) for v in values)))
                 first_and_last[method].append((values[0], values[-1]))
                 draw(axes[row, column], epochs)
-                axes[row, column].set_title(f"{name}, {TITLES[method]}", fontsize=9)
+                axes[row, column].set_title(f"{name}, {scale.titles[method]}", fontsize=9)
     width = max(len(row) for row in rows) - 2
     table = Table(
         f"{dataset.name}, seed {seed}: mean silhouette of positive against negative prototypes in the features' own "
@@ -84,17 +88,67 @@ def tell(scale: Scale, out: Path, protocol: str, command: str) -> Result:
         m: [f"{name} {spread([a], 2)} to {spread([b], 2)}" for name, (a, b) in zip(chosen, pairs, strict=True)]
         for m, pairs in first_and_last.items()
     }
-    told = "; ".join(f"{TITLES[m]}: {', '.join(moves)}" for m, moves in moved.items())
+    told = "; ".join(f"{scale.titles[m]}: {', '.join(moves)}" for m, moves in moved.items())
     apart = verdict([b - a for a, b in first_and_last["paper"]])
-    claim = Claim("Positive and negative prototypes move apart as training goes on.", told + ".", apart)
-    figures: dict[str, Any] = {"seed": seed, "set": dataset.name, "silhouette": numbers}
+    claims = (
+        Claim("Positive and negative prototypes move apart as training goes on.", told + ".", apart),
+        moved_away(away, chosen, scale),
+        near_the_boundary(run, seed, dataset),
+    )
+    figures: dict[str, Any] = {
+        "seed": seed, "set": dataset.name, "silhouette": numbers,
+        "distance of the first and last positives to the first negatives": away,
+    }  # fmt: skip
     notes = (
         "Crosses: negatives, circles: positives; light: first epoch, dark: last. The default measures distances in "
         "levels of a frozen backbone, which stand still: there the choice of the negatives moves, not the space."
     )
     return Result(
-        "fig5", "Figure 5: prototypes by epoch", command, (table,), (claim,), figures, ("fig5.png",), notes
+        "fig5", "Figure 5: prototypes by epoch", command, (table,), claims, figures, ("fig5.png",), notes
     )  # fmt: skip
+
+
+def to_first_negatives(positive: np.ndarray, negative: np.ndarray) -> float:
+    """Mean distance of positives (K, D) to their nearest negative (Kn, D), in units of the mean length of these."""
+    if not len(positive) or not len(negative):
+        return float("nan")
+    return float(cdist(positive, negative).min(axis=1).mean() / np.linalg.norm(negative, axis=1).mean())
+
+
+def moved_away(away: dict[str, list[list[float]]], names: list[str], scale: Scale) -> Claim:
+    """Are the last positives farther from the first negatives than the first positives are? In the paper's form."""
+    moves = {
+        m: [f"{name} {spread([a], 2)} to {spread([b], 2)}" for name, (a, b) in zip(names, pairs, strict=True)]
+        for m, pairs in away.items()
+    }
+    told = "; ".join(f"{scale.titles[m]}: {', '.join(own)}" for m, own in moves.items())
+    gains = verdict([last - first for first, last in away["paper"]])
+    claim = "New positive prototypes move away from the initial negative ones."
+    return Claim(claim, f"distance to the nearest of them, in units of their length: {told}.", gains)
+
+
+def near_the_boundary(run: Path, seed: int, dataset: DataSet) -> Claim:
+    """Section 4.4 supposes that most negatives lie near the decision boundary, where the class map is 0."""
+    sentence = "Most negative prototypes are close to the decision boundary (supposed in section 4.4)."
+    weight = load_file(method_folder(run, seed, "cam") / "weights.safetensors").get("classifier.weight")
+    first = load_prototypes(method_folder(run, seed, "paper") / "prototypes" / "epoch001.safetensors")
+    if weight is None or weight.shape[1] != first.negative.shape[-1]:
+        return Claim(sentence, f"the prototypes of {dataset.name} are not what its classifier acts on.", None)
+    classifier = weight.flatten(1)  # (C, D)
+    values = {
+        name: torch.einsum("ckd,cd->ck", rows, classifier)[valid]  # (prototypes,), mean class map of their regions
+        for name, rows, valid in (
+            ("positive", first.positive, first.positive_valid), ("negative", first.negative, first.negative_valid)
+        )
+    }  # fmt: skip
+    positive, negative = (float(values[name].median()) for name in ("positive", "negative"))
+    near = float((values["negative"].abs() < positive / 2).float().mean())
+    told = (
+        f"in units of the class map the median negative lies at {negative:.1f}, the median positive at {positive:.1f}; "
+        f"{100 * near:.0f} % of the negatives are within half of the latter of 0; {dataset.name}, seed {seed}, first "
+        "prototypes of the paper's form."
+    )
+    return Claim(sentence, told, near > 0.5)
 
 
 def draw(axes: Any, epochs: list[tuple[np.ndarray, np.ndarray]]) -> None:

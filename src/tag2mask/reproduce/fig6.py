@@ -32,6 +32,7 @@ CLASS = "train"
 PHOTOS, SOURCES = 6, 6
 """Shown: photos with suppressed pixels, and prototypes told apart by colour; the others are grey."""
 STRONGEST = 3
+FEW_ARE_ENOUGH = "A few negative prototypes do most of the work: of three from train, two."
 HUES = ((213, 94, 0), (0, 114, 178), (0, 158, 115), (204, 121, 167), (240, 228, 66), (86, 180, 233))
 """Of M. Okabe and K. Ito's palette."""
 OTHERS = (150, 150, 150)
@@ -98,6 +99,11 @@ def tell(scale: Scale, out: Path, protocol: str, command: str) -> Result:
         )
         claims.append(Claim("What is suppressed is co-occurring background.", told, verdict(gains)))
         sets[dataset.name] = {"seeds": found, "strongest three": strongest(statistics, names)}
+        share = sets[dataset.name]["strongest three"].get(names[shown])
+        told = f"nothing of {names[shown]} is suppressed on {dataset.name}, seed {seed}."
+        if share is not None:
+            told = f"{STRONGEST} of {names[shown]} take {share:.0f} % of its pixels on {dataset.name}, seed {seed}."
+        claims.append(Claim(FEW_ARE_ENOUGH, told, share > 50 if share is not None else None))
     figures = {"seeds": list(scale.seeds), "sets": sets}
     return Result(
         "fig6", "Figure 6: suppressed pixels and their prototypes", command, tuple(tables), tuple(claims), figures,

@@ -14,7 +14,6 @@ from tag2mask.reproduce.over_seeds import OverSeeds, over_seeds, spread
 from tag2mask.reproduce.result import Claim, Result, Table
 from tag2mask.reproduce.scales import DataSet, Scale
 from tag2mask.score.metrics import mean_of_known
-from tag2mask.stages.table import TITLES
 
 METHODS = ("cam", "continued", "halo", "paper", "fpr")
 
@@ -44,19 +43,19 @@ def tell(scale: Scale, out: Path, protocol: str, command: str) -> Result:
             (name, *(spread(list(by_method[m][:, c])) for m in METHODS)) for c, name in enumerate(runs.classes)
         ]
         rows.append(("mean", *(spread(list(mean_of_known(by_method[m], axis=1))) for m in METHODS)))
-        columns = ("FDR", *(TITLES[m] for m in METHODS))
+        columns = ("FDR", *(scale.titles[m] for m in METHODS))
         tables.append(Table(runs.caption(dataset, protocol), columns, tuple(rows)))
         mean = {m: mean_of_known(by_method[m], axis=0) for m in METHODS}  # (C,)
         control = np.fmin(mean["continued"], mean["halo"])
         lower, paper_lower = (int((mean[m] < control).sum()) for m in ("fpr", "paper"))
         told = (
-            f"on {dataset.name} the default's is lower than those of the CAM trained on and of halo in {lower} of "
+            f"on {dataset.name} FPR's is lower than those of the CAM trained on and of halo in {lower} of "
             f"{len(runs.classes)} classes, that of the paper's form in {paper_lower}."
         )
         claims.append(Claim("FPR lowers the FDR of nearly every class.", told, lower >= 0.9 * len(runs.classes)))
         sets[dataset.name] = {m: dict(zip(runs.classes, mean[m].round(2).tolist(), strict=True)) for m in METHODS}
         name = f"fig8_{dataset.name}"
-        draw(runs, mean, dataset, protocol, out, name)
+        draw(runs, mean, scale.titles, dataset, protocol, out, name)
         pictures.append(f"{name}.png")
     figures = {"protocol": protocol, "seeds": list(scale.seeds), "sets": sets}
     return Result(
@@ -66,15 +65,16 @@ def tell(scale: Scale, out: Path, protocol: str, command: str) -> Result:
 
 
 def draw(
-    runs: OverSeeds, mean: dict[str, np.ndarray], dataset: DataSet, protocol: str, out: Path, name: str
-) -> None:
+    runs: OverSeeds, mean: dict[str, np.ndarray], titles: dict[str, str], dataset: DataSet, protocol: str, out: Path,
+    name: str,
+) -> None:  # fmt: skip
     """Bars by class."""
     places = np.arange(len(runs.classes))
     width = 0.8 / len(METHODS)
     with picture(out, name, width=max(7, 0.7 * len(places))) as axes:
         for number, method in enumerate(METHODS):
             offset = (number - (len(METHODS) - 1) / 2) * width
-            axes.bar(places + offset, mean[method], width, label=TITLES[method], color=COLOURS[method])
+            axes.bar(places + offset, mean[method], width, label=titles[method], color=COLOURS[method])
         axes.set_xticks(places, runs.classes, rotation=30, ha="right")
         axes.set_ylabel("false discovery rate, %")
         axes.set_title(f"{dataset.name}, protocol {protocol}, mean of {len(runs.folders)} seeds", fontsize=10)

@@ -110,6 +110,11 @@ def in_seeds(gains: Sequence[float]) -> str:
     return f", in {sum(gain > 0 for gain in gains)} of {len(gains)} seed{'s'[: len(gains) > 1]}"
 
 
+def change(values: Sequence[float]) -> str:
+    """``+4.8``, the mean over seeds; a dash where a seed's is not known."""
+    return f"{np.mean(values):+.1f}" if np.isfinite(values).all() else "–"
+
+
 def spread(values: Sequence[float], digits: int = 1) -> str:
     """``49.5 ±0.3`` over seeds (sample deviation); without deviation for one; a dash where nothing is known."""
     known = [value for value in values if np.isfinite(value)]

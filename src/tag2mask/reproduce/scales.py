@@ -5,16 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tag2mask.config import CooccurConfig, DataConfig, RunConfig
+from tag2mask.config import CooccurConfig, DataConfig, FPRConfig, RunConfig
 from tag2mask.data.published import COCO_IMAGES, VOC_IMAGES
 from tag2mask.data.sbd import AUGMENTED
 from tag2mask.errors import InputError
-from tag2mask.presets import PRESETS, for_host
+from tag2mask.presets import AUTHORS_AT_SCALE, PAPER_AT_SCALE, PRESETS, for_host
+from tag2mask.stages.table import TITLES
 
 SCALES = ("laptop", "voc", "coco")
 SCENES = "scenes"
 """Name of the built-in set."""
 HOSTS = ("cam", "seam", "mctformer")
+FORMS = {
+    "default": TITLES["fpr"], "paper": "FPR, the paper's settings", "authors": "FPR, the release's settings"
+}  # fmt: skip
+"""What `--preset` takes, and how FPR is called with it."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +32,20 @@ class DataSet:
     """Settings for the plain CAM; the other hosts' are derived from it."""
     val: str = ""
     """Name of a split that is not trained on; none if empty."""
+    form: str = "default"
+    """What FPR computes, one of ``FORMS``."""
 
     def settings(self, host: str = "cam", seed: int = 0) -> RunConfig:
         """A run on these photos with one host and one seed, on one thread."""
-        config = PRESETS[self.preset]
-        config = PRESETS[host] if self.preset == "paper" and host != "cam" else for_host(config, host)
-        return replace(config, data=self.data, seeds=(seed,), threads=1 if self.preset != "paper" else 0)
+        published = self.preset == "paper"
+        config = PRESETS[host] if published and host != "cam" else for_host(PRESETS[self.preset], host)
+        if published and self.form == "authors" and host == "cam":
+            config = PRESETS["authors"]  # of the other hosts the release has nothing
+        if published and self.form == "default":
+            config = replace(config, fpr=FPRConfig())
+        if not published and self.form != "default":
+            config = replace(config, fpr=PAPER_AT_SCALE if self.form == "paper" else AUTHORS_AT_SCALE)
+        return replace(config, data=self.data, seeds=(seed,), threads=0 if published else 1)
 
 
 @dataclass(frozen=True)
@@ -45,27 +58,36 @@ class Scale:
     cost: str
     """Said before anything starts; empty where it is small."""
 
+    @property
+    def titles(self) -> dict[str, str]:
+        """How methods are called in the results; FPR by what it computes."""
+        return TITLES | {"fpr": FORMS[self.sets[0].form]}
 
-def scale_of(name: str, data: DataConfig | None, seeds: tuple[int, ...]) -> Scale:
+
+def scale_of(name: str, data: DataConfig | None, seeds: tuple[int, ...], form: str = "") -> Scale:
     """The scale that the user names, with photos of one's own where they are given.
 
     Args:
         data: at ``laptop`` a further set; at ``voc`` and ``coco`` the set itself.
         seeds: 0, 1 and 2 if empty.
+        form: what FPR computes, one of ``FORMS``; if empty ``default`` at ``laptop``, else ``paper``.
 
     Raises:
-        InputError: an unknown scale, or one whose photos are not given.
+        InputError: an unknown scale or form, or a scale whose photos are not given.
     """
     if name not in SCALES:
         raise InputError(f"--scale {name!r} is unknown; expected one of {', '.join(SCALES)}.")
+    form = form or ("default" if name == "laptop" else "paper")
+    if form not in FORMS:
+        raise InputError(f"--preset {form!r} is unknown; expected one of {', '.join(FORMS)}.")
     seeds = seeds or (0, 1, 2)
     if name == "laptop":
-        sets = [DataSet(SCENES, DataConfig(cooccur=CooccurConfig()), "demo", "val")]
+        sets = [DataSet(SCENES, DataConfig(cooccur=CooccurConfig()), "demo", "val", form)]
         if data is not None:
             own = Path(data.root).resolve().name
             if own == SCENES:
                 raise InputError(f"--data.root {data.root}: {own!r} names the built-in set here; rename the folder.")
-            sets.append(DataSet(own, data, "laptop"))
+            sets.append(DataSet(own, data, "laptop", "", form))
         return Scale(name, tuple(sets), seeds, "")
     if data is None:
         raise InputError(f"--scale {name} needs the photos: give --data.root FOLDER of PASCAL VOC 2012 or COCO 2014.")
@@ -80,4 +102,4 @@ def scale_of(name: str, data: DataConfig | None, seeds: tuple[int, ...]) -> Scal
         "fig7 trains 27 further runs of the paper's form for each seed."
     )
     val = "val" if name == "voc" else data.split.replace("train", "val")
-    return Scale(name, (DataSet(name, data, "paper", val),), seeds, cost)
+    return Scale(name, (DataSet(name, data, "paper", val, form),), seeds, cost)
