@@ -132,7 +132,7 @@ def test_the_prototype_pass_equals_the_loops(
 ) -> None:
     shown = cases.images(seed, count)
     config = FPRConfig(
-        tagged_theta=1.0, explained_trim=True, prototypes=prototypes, negatives=negatives, refill=refill,
+        tagged_theta=1.0, support="off", explained_trim=True, prototypes=prototypes, negatives=negatives, refill=refill,
         superclass_trim=superclasses is not None,
     )  # fmt: skip
     assert sources(shown, config, superclasses) == expected_trimmed(shown, config, superclasses)
@@ -157,14 +157,14 @@ def buses() -> list[Image]:
 @pytest.mark.parametrize(("refill", "kept"), [(1, [11, 12]), (2, [11, 12, 13])])
 def test_an_explained_negative_is_dropped_and_replaced_where_others_are_ranked(refill: int, kept: list[int]) -> None:
     """13 looks like a bus as well, but nobody says that there is one."""
-    config = FPRConfig(tagged_theta=1.0, prototypes=1, negatives=3, refill=refill, explained_trim=True)
+    config = FPRConfig(tagged_theta=1.0, support="off", prototypes=1, negatives=3, refill=refill, explained_trim=True)
     assert sources(buses(), config)[0] == kept
     assert sources(buses(), replace(config, explained_trim=False))[0] == [10, 11, 12]
 
 
 def test_what_ranks_stays_as_it_was() -> None:
     """The region contrast pushes away from negatives that are not trimmed."""
-    config = FPRConfig(tagged_theta=1.0, prototypes=1, negatives=3, explained_trim=True)
+    config = FPRConfig(tagged_theta=1.0, support="off", prototypes=1, negatives=3, refill=1, explained_trim=True)
     found = cases.collected(buses(), config)
     assert found.negative_source[0].tolist() == [10, 11, 12]
     assert found.trimmed[0, found.trimmed_valid[0], 0].tolist() == [3, 2], "rows fit their sources"
@@ -174,5 +174,5 @@ def test_without_tags_nothing_is_dropped() -> None:
     shown = [image for image in buses() if not image.labels[0]]
     for image in shown:
         image.labels[:] = 0
-    config = FPRConfig(tagged_theta=1.0, prototypes=1, negatives=5, explained_trim=True)
+    config = FPRConfig(tagged_theta=1.0, support="off", prototypes=1, negatives=5, explained_trim=True)
     assert sources(shown, config)[0] == [10, 11, 12, 13, 14]

@@ -173,25 +173,26 @@ def sources(shown: list[Image], config: FPRConfig) -> list[int]:
 @pytest.mark.parametrize(
     ("options", "kept"),
     [
-        ({}, [10, 11, 12]), ({"support": "drop", "refill": 2}, [11, 12, 13]),
-        ({"support": "drop", "negatives": 5}, [11, 12, 13, 14]),
-        ({"support": "weigh"}, [10, 11, 12]), ({"likeness_trim": 0.5}, [11, 12]),
-        ({"likeness_trim": 0.5, "refill": 2}, [11, 12, 13]),
+        ({}, [11, 12, 13]), ({"support": "off", "refill": 1}, [10, 11, 12]),
+        ({"support": "drop", "negatives": 5, "refill": 1}, [11, 12, 13, 14]),
+        ({"support": "weigh", "refill": 1}, [10, 11, 12]),
+        ({"support": "off", "likeness_trim": 0.5, "refill": 1}, [11, 12]),
+        ({"support": "off", "likeness_trim": 0.5, "refill": 2}, [11, 12, 13]),
     ],
 )  # fmt: skip
-def test_a_train_without_its_tag_is_left_out_and_rails_are_not(options: dict[str, object], kept: list[int]) -> None:
+def test_a_train_without_its_tag_is_left_out_by_default_and_rails_are_not(options: dict[str, object], kept: list[int]) -> None:
     config = FPRConfig(**{"prototypes": 1, "negatives": 3, **options})  # type: ignore[arg-type]
     assert sources(trains(), config) == kept
 
 
 def test_what_ranks_stays_as_it_was() -> None:
     """The region contrast pushes away from negatives that are not trimmed."""
-    found = cases.collected(trains(), FPRConfig(prototypes=1, negatives=3, refill=2, support="drop"))
+    found = cases.collected(trains(), FPRConfig(prototypes=1, negatives=3))
     assert found.negative_source[0].tolist() == [10, 11, 12]
     assert found.trimmed[0, found.trimmed_valid[0], 0].tolist() == [1, 2, 3], "rows fit their sources"
 
 
-@pytest.mark.parametrize("options", [{"support": "drop"}, {"support": "weigh"}, {"likeness_trim": 0.5}])
+@pytest.mark.parametrize("options", [{}, {"support": "weigh"}, {"support": "off", "likeness_trim": 0.5}])
 def test_without_positives_nothing_is_dropped(options: dict[str, object]) -> None:
     shown = [image for image in trains() if not image.labels[0]]
     config = FPRConfig(prototypes=1, negatives=5, **options)  # type: ignore[arg-type]
@@ -201,7 +202,7 @@ def test_without_positives_nothing_is_dropped(options: dict[str, object]) -> Non
 def test_a_class_may_lose_every_negative_and_keeps_its_map() -> None:
     shown = [flat_image(8 + i / 10, 1, 0, i) for i in range(5)]
     shown += [flat_image(v, 0, 9, 10 + i) for i, v in enumerate((7, 10, 13))]
-    config = FPRConfig(prototypes=1, negatives=3, support="drop")
+    config = FPRConfig(prototypes=1, negatives=3)
     found = cases.collected(shown, config)
     assert found.negative_valid.any() and found.without_negatives() == [0]
     features, maps = torch.randn(1, 2, 3, 3).double(), torch.rand(1, 1, 3, 3).double()

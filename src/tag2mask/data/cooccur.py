@@ -53,6 +53,8 @@ ID_PREFIX = "scene_"
 
 PLANE, BIRD = CLASSES.index("plane"), CLASSES.index("bird")
 ROAD, RAILS, WATER, CLOUDS, GRASS, FOLIAGE = range(len(CONTEXTS))
+KEPT_BYTES = 64 * 2**20
+"""Of painted scenes in memory: 800 of 128 x 128."""
 NOWHERE = -1
 """Neutral ground, which belongs to no context."""
 GROUND_PAINTERS: dict[int, Callable[[Canvas, Random, Band], list[Band]]] = {
@@ -122,10 +124,15 @@ def read_context(config: CooccurConfig, indices: tuple[int, ...], position: int)
     return recent_scene(config, indices[position]).context.copy()
 
 
-@functools.lru_cache(maxsize=8)
 def recent_scene(config: CooccurConfig, index: int) -> Scene:
-    """Scoring asks for the image, the mask and the context of a scene in turn; paint it once."""
-    return render_scene(config, index)
+    """A scene that may have been painted before: every stage, and every method, asks for the same ones."""
+    return _kept_scenes(config.size)(config, index)
+
+
+@functools.lru_cache(maxsize=2)
+def _kept_scenes(size: int) -> Callable[[CooccurConfig, int], Scene]:
+    """``render_scene`` with a memory of ``KEPT_BYTES`` at most."""
+    return functools.lru_cache(maxsize=max(1, KEPT_BYTES // (5 * size * size)))(render_scene)
 
 
 # What is there

@@ -11,12 +11,18 @@ import numpy as np
 from tag2mask.report.published import ABSENT_PROBABILITY, BINARY_CROSS_ENTROPY, CLASSES_THAT_GAIN
 from tag2mask.reproduce import fig8
 from tag2mask.reproduce.cells import Cell
+from tag2mask.reproduce.draw import Dots, dots, picture
 from tag2mask.reproduce.over_seeds import OverSeeds, above, in_seeds, over_seeds, spread, verdict
 from tag2mask.reproduce.result import Claim, Result, Table
 from tag2mask.reproduce.scales import DataSet, Scale
 from tag2mask.score.metrics import mean_of_known
 
 METHODS = fig8.METHODS
+LOSSES = {
+    "bce": ("classification loss, Eq. 1", BINARY_CROSS_ENTROPY),
+    "absent_probability": ("probability of absent classes", ABSENT_PROBABILITY),
+}
+"""Figures of the tags: what they are, and the paper's."""
 MISSING = 0.1
 """Share of the tags that is removed at random, for the paper's limitation."""
 
@@ -34,7 +40,7 @@ def cells(scale: Scale, out: Path) -> list[Cell]:
 
 def tell(scale: Scale, out: Path, protocol: str, command: str) -> Result:
     """A row for each method."""
-    tables, claims = [], []
+    tables, claims, pictures = [], [], []
     sets: dict[str, Any] = {}
     for dataset in scale.sets:
         runs = over_seeds(scale, f"{dataset.name}/cam", out)
@@ -49,15 +55,26 @@ def tell(scale: Scale, out: Path, protocol: str, command: str) -> Result:
             loss, absent = runs.tags(method, "bce"), runs.tags(method, "absent_probability")
             ours[method] = {"bce": float(np.mean(loss)), "absent_probability": float(np.mean(absent))}
             row = "fpr" if method == "paper" else method  # the paper has one FPR, this program two
-            published = (BINARY_CROSS_ENTROPY.get(row), ABSENT_PROBABILITY.get(row))
-            paper = ["–" if value is None else f"{value:.4f}" for value in published]
+            paper = [f"{own[row]:.4f}" if row in own else "–" for _, own in LOSSES.values()]
             count = "" if method == "continued" else f"{better[method]} of {len(runs.classes)}"
             average = spread(runs.tags(method, "mean_average_precision"))
             rows.append((scale.titles[method], spread(loss, 4), paper[0], spread(absent, 4), paper[1], average, count))
         columns = ("", "BCE", "paper", "absent classes' probability", "paper", "mAP", "IoU above trained on")
         tables.append(Table(runs.caption(dataset, protocol), columns, tuple(rows)))
+        pictures.append(f"scalars_{dataset.name}.png")
+        with picture(out, f"scalars_{dataset.name}", 11, 3, ncols=2, sharey=True) as panels:
+            for axes, (name, (about, published)) in zip(panels, LOSSES.items(), strict=True):
+                drawn = [
+                    Dots(scale.titles[m], m, runs.tags(m, name), published.get("fpr" if m == "paper" else m))
+                    for m in METHODS
+                ]
+                dots(axes, drawn, f"{about}; {dataset.name}, {len(runs.folders)} seeds")
         sets[dataset.name] = {
-            "ours": ours, "paper": {"bce": BINARY_CROSS_ENTROPY, "absent_probability": ABSENT_PROBABILITY},
+            "ours": ours, "paper": {name: published for name, (_, published) in LOSSES.items()},
+            "difference": {
+                m: {name: round(ours[m][name] - published[m], 5) for name, (_, published) in LOSSES.items()}
+                for m in ("cam", "fpr")
+            },
             "classes that gain": better,
         }  # fmt: skip
         for name, sentence in (
@@ -84,7 +101,7 @@ def tell(scale: Scale, out: Path, protocol: str, command: str) -> Result:
             tables.append(missing_table(runs, removed, scale, dataset, protocol))
             claims.append(limitation(runs, removed, dataset, protocol))
     figures = {"protocol": protocol, "seeds": list(scale.seeds), "sets": sets}
-    return Result("scalars", "Section 4.3: scalars", command, tuple(tables), tuple(claims), figures)
+    return Result("scalars", "Section 4.3: scalars", command, tuple(tables), tuple(claims), figures, tuple(pictures))
 
 
 def missing_table(

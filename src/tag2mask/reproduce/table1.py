@@ -10,6 +10,7 @@ import numpy as np
 
 from tag2mask.report.published import TABLE_1
 from tag2mask.reproduce.cells import Cell, WorkStep
+from tag2mask.reproduce.draw import Dots, dots, picture
 from tag2mask.reproduce.over_seeds import OverSeeds, over_seeds, spread, verdict
 from tag2mask.reproduce.result import Claim, Result, Table
 from tag2mask.reproduce.scales import HOSTS, DataSet, Scale
@@ -69,6 +70,7 @@ def tell(scale: Scale, out: Path, protocol: str, command: str) -> Result:
     tables: list[Table] = []
     numbers: dict[str, Any] = {"protocol": protocol, "seeds": list(scale.seeds), "sets": {}}
     claims: list[Claim] = []
+    pictures = []
     for dataset in scale.sets:
         rows = rows_of(scale, dataset, out)
         if not rows:
@@ -76,6 +78,10 @@ def tell(scale: Scale, out: Path, protocol: str, command: str) -> Result:
         tables += [seeds_table(dataset, rows, protocol), gains_table(dataset, rows)]
         numbers["sets"][dataset.name] = {host: numbers_of(host, row, protocol) for host, row in rows.items()}
         claims += [claim_of(dataset, host, row) for host, row in rows.items()]
+        pictures.append(f"table1_{dataset.name}.png")
+        with picture(out, f"table1_{dataset.name}", 8, 5) as axes:
+            drawn = [shown for host, row in rows.items() for shown in dots_of(host, row, protocol)]
+            dots(axes, drawn, f"mIoU, {protocol}; {dataset.name}, {len(scale.seeds)} seeds")
         if {"cam", "advcam"} <= set(rows):
             claims.append(preserved(dataset, rows["cam"], rows["advcam"]))
     notes = (
@@ -84,8 +90,21 @@ def tell(scale: Scale, out: Path, protocol: str, command: str) -> Result:
         "above the better of two controls: trained on, and halo, the same push without prototypes."
     )
     return Result(
-        "table1", "Table 1: hosts without and with FPR", command, tuple(tables), tuple(claims), numbers, notes=notes
+        "table1", "Table 1: hosts without and with FPR", command, tuple(tables), tuple(claims), numbers,
+        tuple(pictures), notes,
     )  # fmt: skip
+
+
+def dots_of(host: str, row: OverSeeds, protocol: str) -> list[Dots]:
+    """Trained on, halo and FPR of a host, beside the paper's without and with."""
+    published = TABLE_1[host]
+    return [
+        Dots(f"{ROWS[host]}{name}", method, row.values(method, protocol, "miou"), paper)
+        for name, method, paper in (
+            (" trained on", "continued", published.without.miou), (" + halo", "halo", None),
+            (" + FPR", "fpr", published.with_fpr.miou),
+        )
+    ]  # fmt: skip
 
 
 def seeds_table(dataset: DataSet, rows: dict[str, OverSeeds], protocol: str) -> Table:

@@ -13,6 +13,7 @@ from tag2mask.config import CooccurConfig, RivalsConfig, WoodConfig
 from tag2mask.data.cooccur import read_image
 from tag2mask.report.published import TABLE_4
 from tag2mask.reproduce.cells import Cell
+from tag2mask.reproduce.draw import Dots, dots, picture
 from tag2mask.reproduce.over_seeds import OverSeeds, above, change, in_seeds, over_seeds, spread, verdict
 from tag2mask.reproduce.result import Claim, Result, Table
 from tag2mask.reproduce.scales import SCENES, DataSet, Scale
@@ -63,7 +64,7 @@ def draw_contexts(folder: Path) -> Path:
 
 def tell(scale: Scale, out: Path, protocol: str, command: str) -> Result:
     """IoU of the two classes, and mIoU."""
-    tables, claims = [], []
+    tables, claims, pictures = [], [], []
     sets: dict[str, Any] = {}
     for dataset in scale.sets:
         runs = over_seeds(scale, f"{dataset.name}/table4", out)
@@ -86,13 +87,25 @@ def tell(scale: Scale, out: Path, protocol: str, command: str) -> Result:
             paper = TABLE_4.get("fpr" if row.name == "paper" else row.name)  # the paper has one FPR, this program two
             published = "–" if paper is None else f"{paper.train:.1f} / {paper.boat:.1f} / {paper.miou:.1f}"
             lines.append((row.title, *(spread(values) for values in figures[row.name]), published))
+        pictures.append(f"table4_{dataset.name}.png")
+        across, height = len(places) + 1, 0.4 * len(entries) + 1
+        with picture(
+            out, f"table4_{dataset.name}", 5 * across, height, ncols=across, sharey=True, squeeze=False
+        ) as panels:
+            for place, name in enumerate([*names, "mIoU"]):
+                drawn = [row.dots(figures[row.name][place], name.lower()) for row in entries]
+                about = f"{name if name == 'mIoU' else f'IoU of {name}'}, {protocol}; {dataset.name}"
+                dots(panels[0, place], drawn, f"{about}, {len(runs.folders)} seeds")
         columns = ("IoU", *names, "mIoU", "leak", "recall, matched*", "paper: train / boat / mIoU")
         tables.append(Table(caption_of(runs.caption(dataset, protocol)), columns, tuple(lines)))
         means = {
             name: dict(zip((*names, "miou", "leak", "recall, matched"), map(mean, own), strict=True))
             for name, own in figures.items()
         }
-        sets[dataset.name] = {"ours": means, "paper": {m: row._asdict() for m, row in TABLE_4.items()}}
+        paper_of = {m: row._asdict() for m, row in TABLE_4.items()}
+        apart = {m: {k: round(means[m][k] - v, 2) for k, v in p.items() if k in means[m]}
+                 for m, p in paper_of.items() if m in means}  # fmt: skip
+        sets[dataset.name] = {"ours": means, "paper": paper_of, "difference": apart}
         claims += claims_of(figures, names, dataset)
     notes = (
         "W-OoD is given 80 scenes of contexts without their class, which FPR never sees. CLIMS needs a CLIP on disk "
@@ -100,7 +113,7 @@ def tell(scale: Scale, out: Path, protocol: str, command: str) -> Result:
     )
     return Result(
         "table4", "Table 4: co-occurring classes", command, tuple(tables), tuple(claims),
-        {"protocol": protocol, "seeds": list(scale.seeds), "sets": sets}, notes=notes,
+        {"protocol": protocol, "seeds": list(scale.seeds), "sets": sets}, tuple(pictures), notes,
     )  # fmt: skip
 
 
@@ -117,6 +130,11 @@ class Row(NamedTuple):
         iou = self.runs.by_class(self.method, protocol, "iou")[:, 1:]  # (seeds, C)
         own = [self.runs.values(self.method, protocol, name) for name in ("miou", "leak")]
         return [*(list(iou[:, c]) for c in places), *own, self.runs.values(self.method, "matched", "recall")]
+
+    def dots(self, values: list[float], name: str) -> Dots:
+        """Of a class or of all, beside the paper's."""
+        paper = TABLE_4.get("fpr" if self.name == "paper" else self.name)
+        return Dots(self.title, self.method, values, None if paper is None else getattr(paper, name))
 
 
 def mean(values: list[float]) -> float:

@@ -1,4 +1,4 @@
-"""Table 5: what each term adds. BCE, focal BCE, L_RC, L_PR, both, and the default with its controls beside them."""
+"""Table 5: what each term adds. BCE, focal BCE, L_RC, L_PR, both, and FPR with its controls beside them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from tag2mask.report.published import TABLE_5
 from tag2mask.reproduce.cells import Cell
+from tag2mask.reproduce.draw import Dots, dots, picture
 from tag2mask.reproduce.over_seeds import in_seeds, over_seeds, spread, verdict
 from tag2mask.reproduce.result import Claim, Result, Table
 from tag2mask.reproduce.scales import Scale
@@ -18,9 +19,9 @@ ROWS = {
     "continued": ("BCE (trained on)", "continued"), "halo": ("halo, the push without prototypes", ""),
     "focal": ("focal BCE (Eq. 10)", "focal"), "rc": ("BCE + region contrast (Eq. 5)", "rc"),
     "pr": ("BCE + pixel rectification (Eq. 7)", ""), "paper": ("BCE + both, the paper's form (Eq. 9)", "fpr"),
-    "fpr": ("the default of this program", ""),
+    "fpr": ("", ""),
 }  # fmt: skip
-"""Method -> its name, and that of the paper's row."""
+"""Method -> its name, if it is not what the scale calls it, and that of the paper's row."""
 
 
 def cells(scale: Scale, out: Path) -> list[Cell]:
@@ -37,15 +38,16 @@ def cells(scale: Scale, out: Path) -> list[Cell]:
 
 def tell(scale: Scale, out: Path, protocol: str, command: str) -> Result:
     """mIoU by term."""
-    tables, claims = [], []
+    tables, claims, pictures = [], [], []
     sets: dict[str, Any] = {}
     for dataset in scale.sets:
         runs = over_seeds(scale, f"{dataset.name}/cam", out)
         if runs is None:
             continue
         base = np.array(runs.values("continued", protocol, "miou"))
-        rows, ours = [], {}
-        for method, (title, published) in ROWS.items():
+        rows, ours, drawn = [], {}, []
+        for method, (name, published) in ROWS.items():
+            title = name or scale.titles[method]
             values = runs.values(method, protocol, "miou")
             ours[method] = float(np.mean(values))
             gain = f"{np.mean(np.array(values) - base):+.1f}" if method != "continued" else ""
@@ -54,8 +56,12 @@ def tell(scale: Scale, out: Path, protocol: str, command: str) -> Result:
             paper_gain = f"{TABLE_5[published] - TABLE_5['continued']:+.1f}" if above else ""
             matched = spread(runs.values(method, "matched", "miou"))
             rows.append((title, spread(values), gain, matched, paper, paper_gain))
+            drawn.append(Dots(title, method, values, TABLE_5[published] if published else None))
         columns = ("terms", "mIoU", "above BCE", "matched mIoU*", "paper", "paper, above BCE")
         tables.append(Table(runs.caption(dataset, protocol), columns, tuple(rows)))
+        pictures.append(f"table5_{dataset.name}.png")
+        with picture(out, f"table5_{dataset.name}", 8, 3.4) as axes:
+            dots(axes, drawn, f"mIoU, {protocol}; {dataset.name}, {len(runs.folders)} seeds")
         sets[dataset.name] = {
             "ours": ours, "paper": TABLE_5,
             "difference": {m: round(ours[m] - TABLE_5[p], 2) for m, (_, p) in ROWS.items() if p},
@@ -72,4 +78,6 @@ def tell(scale: Scale, out: Path, protocol: str, command: str) -> Result:
             )
             claims.append(Claim(sentence, told, verdict(gains)))
     figures = {"protocol": protocol, "seeds": list(scale.seeds), "sets": sets}
-    return Result("table5", "Table 5: what each term adds", command, tuple(tables), tuple(claims), figures)
+    return Result(
+        "table5", "Table 5: what each term adds", command, tuple(tables), tuple(claims), figures, tuple(pictures)
+    )  # fmt: skip
