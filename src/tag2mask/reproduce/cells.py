@@ -33,6 +33,10 @@ from tag2mask.stages.suppressed import measure_suppressed
 WorkStep = Literal["evaluate", "val", "crf", "advcam", "suppressed", "segment", "pictures"]
 STEPS: tuple[WorkStep, ...] = ("evaluate", "val", "crf", "advcam", "suppressed", "segment", "pictures")
 """What is done with a trained run, in this order."""
+TRAINING_COST = {"seam": 4, "mctformer": 4}
+"""Of a method, where it is not 1."""
+STEP_COST: dict[WorkStep, int] = {"crf": 8, "advcam": 30, "segment": 30}
+"""Of a step, where it is not 1."""
 
 
 @dataclass(frozen=True)
@@ -90,15 +94,18 @@ def compute(cells: Sequence[Cell], out: Path, jobs: int, report: Reporter) -> di
         check_settings(cell, out / "runs" / cell.name)
     todo = [cell for cell in cells if not finished(cell, out / "runs" / cell.name)]
     for cell in todo:
-        prepare(cell, out, report)
+        link_cache(cell, out)
+    freeze_features(todo, out, report)
     failed: dict[str, str] = {}
-    with report.task(f"{len(cells)} runs") as step:
-        done = len(cells) - len(todo)
-        step(done, len(cells))
-        for outcome in outcomes(todo, out, jobs):
-            failed.update(outcome)
-            done += 1
-            step(done, len(cells))
+    costs = {cell.name: cost(cell) for cell in todo}
+    done, total = 0, sum(costs.values())
+    with report.task("runs, by what they cost") as step:
+        step(done, total, f"{len(cells) - len(todo)} of {len(cells)} runs")
+        for number, (cell, why) in enumerate(outcomes(todo, out, jobs), len(cells) - len(todo) + 1):
+            if why:
+                failed[cell.name] = why
+            done += costs[cell.name]
+            step(done, total, f"{number} of {len(cells)} runs")
     for name, why in failed.items():
         report.warn(f"{name}: {why}")
     return failed
@@ -122,14 +129,21 @@ def finished(cell: Cell, folder: Path) -> bool:
     return trained and all(has(folder, cell, step) for step in STEPS)
 
 
-def outcomes(cells: Sequence[Cell], out: Path, jobs: int) -> Iterator[dict[str, str]]:
+def cost(cell: Cell) -> int:
+    """How long a cell takes, roughly, in units of a method's training on the CAM: what time is left is told by it."""
+    config = cell.config
+    trained = TRAINING_COST.get(config.host.kind, 1) * (len(config.methods) + (0 if cell.start else 5))
+    return trained + sum(STEP_COST.get(step, 1) for step in cell.steps) + 5 * ("wood" in config.methods)
+
+
+def outcomes(cells: Sequence[Cell], out: Path, jobs: int) -> Iterator[tuple[Cell, str]]:
     """``work`` on cells as they finish; one that trains on from another begins as soon as that one is finished."""
     followers = {cell.name: [other for other in cells if other.start == cell.name] for cell in cells}
     first = [cell for cell in cells if cell.start not in followers]
     if jobs == 1 or len(cells) < 2:
         for cell in first:
-            yield (outcome := work(cell, out))
-            yield from (cut_off(other) if outcome else work(other, out) for other in followers[cell.name])
+            yield cell, (why := work(cell, out))
+            yield from ((other, cut_off(other) if why else work(other, out)) for other in followers[cell.name])
         return
     context = multiprocessing.get_context("spawn")  # a forked copy of a process with threads may hang
     with ProcessPoolExecutor(jobs, context, initializer=start_worker) as pool:
@@ -137,10 +151,10 @@ def outcomes(cells: Sequence[Cell], out: Path, jobs: int) -> Iterator[dict[str, 
             running = {pool.submit(work, cell, out): cell for cell in first}
             while running:
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    cell, outcome = running.pop(future), future.result()
-                    yield outcome
-                    if outcome:
-                        yield from map(cut_off, followers[cell.name])
+                    cell, why = running.pop(future), future.result()
+                    yield cell, why
+                    if why:
+                        yield from ((other, cut_off(other)) for other in followers[cell.name])
                     else:
                         running.update({pool.submit(work, other, out): other for other in followers[cell.name]})
         except BaseException:
@@ -148,13 +162,13 @@ def outcomes(cells: Sequence[Cell], out: Path, jobs: int) -> Iterator[dict[str, 
             raise
 
 
-def cut_off(cell: Cell) -> dict[str, str]:
+def cut_off(cell: Cell) -> str:
     """What is said of a cell whose start has failed."""
-    return {cell.name: f"{cell.start}, from which it trains on, could not be computed"}
+    return f"{cell.start}, from which it trains on, could not be computed"
 
 
-def prepare(cell: Cell, out: Path, report: Reporter) -> None:
-    """The folder of a cell and its frozen features, which cells on the same photos share."""
+def link_cache(cell: Cell, out: Path) -> None:
+    """The folder of a cell, with its cache of frozen features, which all cells share."""
     folder = out / "runs" / cell.name
     folder.mkdir(parents=True, exist_ok=True)
     shared = out / "cache"
@@ -162,9 +176,16 @@ def prepare(cell: Cell, out: Path, report: Reporter) -> None:
     link = folder / "cache"
     if not link.is_symlink():
         link.symlink_to(os.path.relpath(shared, folder))  # so that the output may be moved
-    device = set_up_torch(cell.config.threads, cell.config.device)
-    for split in dict.fromkeys(("", cell.val if "val" in cell.steps else "")):
-        set_up_seed(cell.config, folder, cell.config.seeds[0], device, report, split)
+
+
+def freeze_features(cells: Sequence[Cell], out: Path, report: Reporter) -> None:
+    """Compute the frozen features of all cells, once for those of the same photos and host."""
+    needed = {(c.config.data, c.config.host, c.config.views, c.config.seeds, "val" in c.steps): c for c in cells}
+    for cell in needed.values():
+        folder = out / "runs" / cell.name
+        device = set_up_torch(cell.config.threads, cell.config.device)
+        for split in dict.fromkeys(("", cell.val if "val" in cell.steps else "")):
+            set_up_seed(cell.config, folder, cell.config.seeds[0], device, report, split)
 
 
 class WarningsToFile(Reporter):
@@ -180,8 +201,8 @@ class WarningsToFile(Reporter):
             file.write(f"{text}\n")
 
 
-def work(cell: Cell, out: Path) -> dict[str, str]:
-    """All steps of one cell; returns what went wrong, if anything, under the cell's name."""
+def work(cell: Cell, out: Path) -> str:
+    """All steps of one cell; returns what went wrong, if anything."""
     folder = out / "runs" / cell.name
     quiet = WarningsToFile(folder / "warnings.txt")
     try:
@@ -192,12 +213,12 @@ def work(cell: Cell, out: Path) -> dict[str, str]:
             if not has(folder, cell, step):
                 do(step, cell, folder, quiet)
     except InputError as error:
-        return {cell.name: str(error)}
+        return str(error)
     except Exception as error:  # hours of other runs go on
         quiet.warn(traceback.format_exc())
         why = told(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-        return {cell.name: f"{why} ({folder / 'warnings.txt'})"}
-    return {}
+        return f"{why} ({folder / 'warnings.txt'})"
+    return ""
 
 
 def take_over_cam(source: Path, folder: Path, config: RunConfig) -> None:
