@@ -62,6 +62,9 @@ def test_three_items_share_their_runs_and_tell_what_these_say(tiny_scale: Scale,
     with Image.open(tmp_path / "fig8_scenes.png") as picture:
         assert min(picture.size) > 400
     assert (tmp_path / "fig8_scenes.svg").read_text().count("<path") > 10
+    lost = [json.loads((tmp_path / f"runs/scenes/missing/seed{s}/summary.json").read_text()) for s in (0, 1)]
+    values = [s["methods"]["paper"]["gtfree"]["miou"]["mean"] for s in lost]
+    assert f"| {spread(values)} |" in texts["scalars"] and "10% of the tags missing" in texts["scalars"]
     assert "halo" in texts["scalars"] and "protocol gtfree, seeds 0, 1" in texts["scalars"]
 
 
@@ -110,11 +113,20 @@ def test_pictures_and_masks_of_the_first_seed(tiny_scale: Scale, tmp_path: Path)
     row = next(line for line in texts["table3"].splitlines() if line.startswith("| FPR, the default"))
     assert row.split("|")[4].strip() == f"{trained_on['fpr']['irn']['miou']['mean']:.1f}", "masks of IRN, on the training photos"
     assert "AdvCAM + FPR" in texts["table2"] and "IRN + FPR" in texts["table3"]
+    assert "decision boundary" in texts["fig5"] and "initial negative" in texts["fig5"]
+    assert texts["table4"].count("W-OoD (photos without classes)") == 2, "by its maps, and with AdvCAM"
     assert "split val" in texts["fig4"] and "not trained on" in texts["fig4"] and "split train" in texts["fig3"]
     assert len(list((tmp_path / "out_of_distribution").iterdir())) == 80
     summary = json.loads((tmp_path / "runs/scenes/table4/seed0/summary.json").read_text())
     assert f"{summary['methods']['wood']['gtfree']['miou']['mean']:.1f}" in texts["table4"]
+    overview = (tmp_path / "README.md").read_text()
+    claims = [claim for name in texts for claim in json.loads((tmp_path / f"{name}.json").read_text())["claims"]]
+    assert f"Of {len(claims)} claims" in overview and all(claim["paper"] in overview for claim in claims)
+    assert all((tmp_path / f"{name}.md").is_file() and f"({name}.md)" in overview for name in texts)
+    for name in ("table2_scenes", "table3_scenes", "table4_scenes"):
+        assert (tmp_path / f"{name}.png").is_file() and (tmp_path / f"{name}.svg").is_file()
     page = (tmp_path / "index.html").read_text()
+    assert "class=\"overview\"" in page and all(f'id="{name}"' in page for name in texts)
     assert page.count("<section") == 7 and "tag2mask reproduce fig6" in page and "http" not in page.replace("http-equiv", "")
 
 

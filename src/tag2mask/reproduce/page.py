@@ -1,4 +1,4 @@
-"""All results in one page, to browse without a server."""
+"""All results in one page, to browse without a server; and as Markdown, for where no page is shown."""
 
 from __future__ import annotations
 
@@ -7,14 +7,44 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
-from tag2mask.reproduce.result import Result
+from tag2mask.reproduce.result import VERDICTS, Result
 from tag2mask.runs import versions, write_text
+
+INTRODUCTION = (
+    "Each with the command that computes it, the paper's figures beside ours, and what came of its claims. A gain "
+    "counts above two controls: the class activation map trained on for as long, and halo, the same push without "
+    "prototypes. The paper's figures are of PASCAL VOC and COCO; compare signs, not sizes."
+)
 
 
 def write_page(results: Sequence[Result], out: Path) -> Path:
-    """``index.html`` with tables, claims and pictures of all results, and the command of each."""
+    """``index.html`` with tables, claims and pictures of all results, and the command of each; ``README.md`` beside it.
+
+    The latter lists the claims and links to the Markdown of each result.
+    """
     environment = Environment(loader=PackageLoader("tag2mask.reproduce", "."), autoescape=select_autoescape())
-    page = environment.get_template("page.html").render(results=results, versions=versions())
+    page = environment.get_template("page.html").render(
+        results=results, versions=versions(), introduction=INTRODUCTION, verdicts=VERDICTS, counted=counted(results)
+    )
     path = out / "index.html"
     write_text(path, page)
+    write_text(out / "README.md", overview(results))
     return path
+
+
+def counted(results: Sequence[Result]) -> str:
+    """``12 agree, 9 do not, 4 cannot be told here.``"""
+    found = [claim.agrees for result in results for claim in result.claims]
+    return (
+        f"Of {len(found)} claims of the paper {found.count(True)} agree with what came out here, "
+        f"{found.count(False)} do not, {found.count(None)} cannot be told here."
+    )
+
+
+def overview(results: Sequence[Result]) -> str:
+    """Claims by result, with a link to each."""
+    parts = ["# The paper's tables and figures, computed here", INTRODUCTION, counted(results)]
+    for result in results:
+        parts.append(f"## [{result.title}]({result.name}.md)")
+        parts += ["\n".join(claim.markdown() for claim in result.claims)] if result.claims else []
+    return "\n\n".join(parts) + "\n"

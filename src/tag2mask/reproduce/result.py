@@ -9,6 +9,8 @@ from typing import Any
 
 from tag2mask.runs import read_json, versions, write_json, write_text
 
+VERDICTS = {True: "agrees", False: "does not agree", None: "cannot be told here"}
+
 
 @dataclass(frozen=True)
 class Table:
@@ -37,8 +39,7 @@ class Claim:
 
     def markdown(self) -> str:
         """One item of a list."""
-        verdict = {True: "agrees", False: "does not agree", None: "cannot be told here"}[self.agrees]
-        return f"- {self.paper} **{verdict}**: {self.ours}"
+        return f"- {self.paper} **{VERDICTS[self.agrees]}**: {self.ours}"
 
 
 @dataclass(frozen=True)
