@@ -21,6 +21,7 @@ JOBS_FOR_A_PROCESS = 24
 """Fewer are done sooner than a new process has started."""
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3
 """Parameters of mallopt(3)."""
+_workers = 1
 WAITING = 4
 """Jobs that wait for each process; so memory stays bounded when jobs carry arrays."""
 
@@ -78,24 +79,28 @@ def available_cores() -> int:
     Processes that work on one run and share a machine share its cores.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(1, cores // (int(os.environ.get("LOCAL_WORLD_SIZE", "1")) * _workers))
 
 
-def start_worker() -> None:
+def start_worker(workers: int = 1) -> None:
     """What a worker does first: one thread, as cores are shared out already, and no life after its parent's.
+
+    ``workers``: how many do the same, among whom ``available_cores`` are shared out.
 
     A killed parent cannot tell its workers to stop; they would go on for hours, and hold the locks of what they write.
     """
+    global _workers
+    _workers = workers
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def keep_freed_memory() -> None:
-    """Have the C library keep freed memory, at most a quarter of a GB, for the next batch.
+    """Have the C library keep a quarter of a GB of freed memory for the next batch.
 
-    Given back to the system and asked for again after every batch it costs a seventh of a training's time. Other C
-    libraries than glibc are left as they are.
+    Given back to the system and asked for again after every batch it costs a seventh of a training's time. Blocks in
+    use may keep more from going back. Other C libraries than glibc are left as they are.
     """
     if sys.platform != "linux":
         return

@@ -135,7 +135,7 @@ def test_cost_of_the_pools_is_what_their_candidates_take(kind: str, space: str) 
     config = RunConfig(host=host, views=ViewsConfig(size=64), fpr=FPRConfig(feature_space=space))  # type: ignore[arg-type]
     network = build_host(host, 3).eval()
     features = network.trained_part(network.frozen_part(torch.zeros(1, 3, 96, 96)), level_features=space == "levels").features
-    candidates = config.fpr.positive_capacity + config.fpr.negatives
+    candidates = config.fpr.positive_capacity + config.fpr.negatives * config.fpr.refill
     assert estimate_cost(config, tagged(np.ones((10, 3), bool)), 5000).pools == 4 * 3 * candidates * features.shape[1] > 0
 
 

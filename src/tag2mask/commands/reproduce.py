@@ -33,8 +33,8 @@ def reproduce(arguments: list[str]) -> int:
     parser.add_argument("--scale", default="laptop", type=str, help="laptop, voc or coco.")
     parser.add_argument(
         "--preset", default="", type=str,
-        help="What FPR computes: paper, authors (their release) or default (ours, which is usual at laptop; elsewhere "
-        "paper is). The paper's form and the controls stand beside it in any case.",
+        help="default: ours, on a frozen network (usual at laptop). paper, authors: settings of the paper (usual at "
+        "voc, coco) or of the authors' release; at laptop with weights for so short a training, and one scale.",
     )  # fmt: skip
     parser.add_argument("--seeds", default="", type=str, help="Seeds, such as 0,1,2, which is the default.")
     parser.add_argument("--jobs", default=1, type=int, help="Runs at a time, each on one thread.")

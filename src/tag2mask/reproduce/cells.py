@@ -10,8 +10,8 @@ import multiprocessing
 import os
 import shutil
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -62,7 +62,7 @@ def merged(cells: Iterable[Cell]) -> list[Cell]:
     """One cell for each folder, with the methods and steps of all that ask for it.
 
     Raises:
-        ValueError: two of them want different settings under one name.
+        ValueError: two of them want different settings or starts under one name.
     """
     found: dict[str, Cell] = {}
     for cell in cells:
@@ -73,6 +73,8 @@ def merged(cells: Iterable[Cell]) -> list[Cell]:
         methods = tuple(dict.fromkeys((*known.config.methods, *cell.config.methods)))
         if replace(known.config, methods=methods) != replace(cell.config, methods=methods):
             raise ValueError(f"two items want different runs called {cell.name}")
+        if known.start != cell.start:
+            raise ValueError(f"two items want {cell.name} to train on from different runs")
         refined = tuple(dict.fromkeys((*known.refined, *cell.refined)))
         found[cell.name] = Cell(
             cell.name, replace(known.config, methods=methods), known.steps | cell.steps, refined,
@@ -137,34 +139,53 @@ def cost(cell: Cell) -> int:
 
 
 def outcomes(cells: Sequence[Cell], out: Path, jobs: int) -> Iterator[tuple[Cell, str]]:
-    """``work`` on cells as they finish; one that trains on from another begins as soon as that one is finished."""
-    followers = {cell.name: [other for other in cells if other.start == cell.name] for cell in cells}
-    first = [cell for cell in cells if cell.start not in followers]
-    if jobs == 1 or len(cells) < 2:
-        for cell in first:
-            yield cell, (why := work(cell, out))
-            yield from ((other, cut_off(other) if why else work(other, out)) for other in followers[cell.name])
-        return
-    context = multiprocessing.get_context("spawn")  # a forked copy of a process with threads may hang
-    with ProcessPoolExecutor(jobs, context, initializer=start_worker) as pool:
+    """``work`` on cells as they finish; one that trains on from another can begin once that one is finished.
+
+    Of those that can, the one comes first that, with what waits for it, costs most.
+    """
+    waiting = {cell.name: [other for other in cells if other.start == cell.name] for cell in cells}
+    ready = [cell for cell in cells if cell.start not in waiting]
+    running: dict[Future[str], Cell] = {}
+    with InThisProcess() if jobs == 1 or len(cells) < 2 else worker_pool(jobs) as pool:
         try:
-            running = {pool.submit(work, cell, out): cell for cell in first}
-            while running:
+            while ready or running:
+                ready.sort(key=lambda cell: cost(cell) + sum(map(cost, waiting[cell.name])))
+                while ready and len(running) < jobs:
+                    cell = ready.pop()
+                    running[pool.submit(work, cell, out)] = cell
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     cell, why = running.pop(future), future.result()
                     yield cell, why
                     if why:
-                        yield from ((other, cut_off(other)) for other in followers[cell.name])
+                        yield from cut_off(cell, waiting)
                     else:
-                        running.update({pool.submit(work, other, out): other for other in followers[cell.name]})
+                        ready += waiting[cell.name]
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
 
 
-def cut_off(cell: Cell) -> str:
-    """What is said of a cell whose start has failed."""
-    return f"{cell.start}, from which it trains on, could not be computed"
+def cut_off(cell: Cell, waiting: dict[str, list[Cell]]) -> Iterator[tuple[Cell, str]]:
+    """What is said of all that train on from a cell that has failed."""
+    for other in waiting[cell.name]:
+        yield other, f"{cell.name}, from which it trains on, could not be computed"
+        yield from cut_off(other, waiting)
+
+
+def worker_pool(jobs: int) -> Executor:
+    """Processes that share the cores."""
+    context = multiprocessing.get_context("spawn")  # a forked copy of a process with threads may hang
+    return ProcessPoolExecutor(jobs, context, initializer=start_worker, initargs=(jobs,))
+
+
+class InThisProcess(Executor):
+    """Does what it is given at once."""
+
+    def submit(self, work: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
+        """A future that has its result; whatever ``work`` raises is raised here."""
+        future: Future[Any] = Future()
+        future.set_result(work(*arguments, **named))
+        return future
 
 
 def link_cache(cell: Cell, out: Path) -> None:

@@ -20,7 +20,7 @@ from tag2mask.reproduce.cells import Cell
 from tag2mask.reproduce.draw import picture
 from tag2mask.reproduce.fig3 import photos_of, small
 from tag2mask.reproduce.over_seeds import above, in_seeds, over_seeds, spread, verdict
-from tag2mask.reproduce.result import Claim, Result, Table
+from tag2mask.reproduce.result import Claim, Result, Table, with_untold
 from tag2mask.reproduce.scales import Scale
 from tag2mask.runs import method_folder
 from tag2mask.stages.exploration import Findings, Network, look_at_all
@@ -32,7 +32,12 @@ CLASS = "train"
 PHOTOS, SOURCES = 6, 6
 """Shown: photos with suppressed pixels, and prototypes told apart by colour; the others are grey."""
 STRONGEST = 3
-FEW_ARE_ENOUGH = "A few negative prototypes do most of the work: of three from train, two."
+SENTENCES = (
+    "What is suppressed is co-occurring background, and the objects stay whole.",
+    "A few negative prototypes do most of the work: of three of train, two.",
+)
+MANY = 10
+"""Prototypes in use, below which the three strongest do most of the work anyway."""
 HUES = ((213, 94, 0), (0, 114, 178), (0, 158, 115), (204, 121, 167), (240, 228, 66), (86, 180, 233))
 """Of M. Okabe and K. Ito's palette."""
 OTHERS = (150, 150, 150)
@@ -97,18 +102,26 @@ def tell(scale: Scale, out: Path, protocol: str, command: str) -> Result:
             f"{np.mean(right):.0f} % of them are not of the class on {dataset.name}, of those that low activation "
             f"alone picks {np.mean(plain):.0f} %; more{in_seeds(gains)}."
         )
-        claims.append(Claim("What is suppressed is co-occurring background.", told, verdict(gains)))
+        claims.append(Claim(SENTENCES[0], told, verdict(gains)))
         sets[dataset.name] = {"seeds": found, "strongest three": strongest(statistics, names)}
-        share = sets[dataset.name]["strongest three"].get(names[shown])
-        told = f"nothing of {names[shown]} is suppressed on {dataset.name}, seed {seed}."
-        if share is not None:
-            told = f"{STRONGEST} of {names[shown]} take {share:.0f} % of its pixels on {dataset.name}, seed {seed}."
-        claims.append(Claim(FEW_ARE_ENOUGH, told, share > 50 if share is not None else None))
+        claims.append(few_are_enough(statistics, names[shown], shown, about, seed))
     figures = {"seeds": list(scale.seeds), "sets": sets}
     return Result(
-        "fig6", "Figure 6: suppressed pixels and their prototypes", command, tuple(tables), tuple(claims), figures,
-        tuple(pictures),
+        "fig6", "Figure 6: suppressed pixels and their prototypes", command, tuple(tables),
+        with_untold(claims, SENTENCES), figures, tuple(pictures),
     )  # fmt: skip
+
+
+def few_are_enough(statistics: Statistics, name: str, c: int, about: str, seed: int) -> Claim:
+    """Do the three strongest prototypes of a class take more than half of its suppressed pixels?"""
+    own = np.sort(statistics.pixels[c])[::-1]
+    used = int((own > 0).sum())
+    share = 100 * own[:STRONGEST].sum() / max(own.sum(), 1)
+    told = (
+        f"the {STRONGEST} strongest of {used} in use take {share:.0f} % of what is suppressed of {name}; {about}, seed "
+        f"{seed}."
+    )
+    return Claim(SENTENCES[1], told, bool(share > 50) if used >= MANY else None)
 
 
 def chosen_table(found: list[dict[str, Any]], about: str) -> Table:

@@ -10,12 +10,13 @@ import numpy as np
 
 from tag2mask.reproduce.cells import Cell
 from tag2mask.reproduce.draw import COLOURS, picture, plain
-from tag2mask.reproduce.over_seeds import OverSeeds, over_seeds, spread
-from tag2mask.reproduce.result import Claim, Result, Table
+from tag2mask.reproduce.over_seeds import OverSeeds, above, in_seeds, over_seeds, spread, verdict
+from tag2mask.reproduce.result import Claim, Result, Table, with_untold
 from tag2mask.reproduce.scales import DataSet, Scale
 from tag2mask.score.metrics import mean_of_known
 
 METHODS = ("cam", "continued", "halo", "paper", "fpr")
+SENTENCE = "FPR significantly decreases the false positives."
 
 
 def cells(scale: Scale, out: Path) -> list[Cell]:
@@ -48,19 +49,23 @@ def tell(scale: Scale, out: Path, protocol: str, command: str) -> Result:
         mean = {m: mean_of_known(by_method[m], axis=0) for m in METHODS}  # (C,)
         control = np.fmin(mean["continued"], mean["halo"])
         lower, paper_lower = (int((mean[m] < control).sum()) for m in ("fpr", "paper"))
+        overall = {m: list(-mean_of_known(by_method[m], axis=1)) for m in METHODS}  # less is better
+        gains = above(overall["fpr"], overall["continued"], overall["halo"])
         told = (
-            f"on {dataset.name} FPR's is lower than those of the CAM trained on and of halo in {lower} of "
-            f"{len(runs.classes)} classes, that of the paper's form in {paper_lower}."
+            f"on {dataset.name} the mean FDR of {scale.titles['fpr']} is {-np.mean(overall['fpr']):.1f}, trained on "
+            f"{-np.mean(overall['continued']):.1f}, of halo {-np.mean(overall['halo']):.1f}, of the paper's form "
+            f"{-np.mean(overall['paper']):.1f}; lower than both controls{in_seeds(gains)}, and in {lower} of "
+            f"{len(runs.classes)} classes (the paper's form in {paper_lower})."
         )
-        claims.append(Claim("FPR lowers the FDR of nearly every class.", told, lower >= 0.9 * len(runs.classes)))
+        claims.append(Claim(SENTENCE, told, verdict(gains)))
         sets[dataset.name] = {m: dict(zip(runs.classes, mean[m].round(2).tolist(), strict=True)) for m in METHODS}
         name = f"fig8_{dataset.name}"
         draw(runs, mean, scale.titles, dataset, protocol, out, name)
         pictures.append(f"{name}.png")
     figures = {"protocol": protocol, "seeds": list(scale.seeds), "sets": sets}
     return Result(
-        "fig8", "Figure 8: false discovery rate by class", command, tuple(tables), tuple(claims), figures,
-        tuple(pictures),
+        "fig8", "Figure 8: false discovery rate by class", command, tuple(tables),
+        with_untold(claims, (SENTENCE,)), figures, tuple(pictures),
     )  # fmt: skip
 
 

@@ -97,10 +97,13 @@ def above(values: Sequence[float], *controls: Sequence[float]) -> list[float]:
 
 
 def verdict(gains: Sequence[float]) -> bool | None:
-    """Whether there is a gain: yes if every seed has one, no if they have none on average; else it cannot be told."""
+    """Whether there is a gain: yes if every seed has one, no if they have none on average; else it cannot be told.
+
+    One seed alone never says yes.
+    """
     if not len(gains) or not np.isfinite(gains).all():
         return None
-    if min(gains) > 0:
+    if min(gains) > 0 and len(gains) > 1:
         return True
     return None if np.mean(gains) > 0 else False
 

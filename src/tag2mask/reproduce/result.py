@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,13 @@ class Claim:
     def markdown(self) -> str:
         """One item of a list."""
         return f"- {self.paper} **{VERDICTS[self.agrees]}**: {self.ours}"
+
+
+def with_untold(claims: Sequence[Claim], sentences: Sequence[str]) -> tuple[Claim, ...]:
+    """Claims, and those of the paper's sentences that none of them is about, as runs are missing."""
+    told = {claim.paper for claim in claims}
+    untold = [sentence for sentence in sentences if sentence not in told]
+    return (*claims, *(Claim(sentence, "not computed, as runs are missing.", None) for sentence in untold))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tag2mask.config import CooccurConfig, DataConfig, FPRConfig, RunConfig
+from tag2mask.config import CooccurConfig, DataConfig, RunConfig
 from tag2mask.data.published import COCO_IMAGES, VOC_IMAGES
 from tag2mask.data.sbd import AUGMENTED
 from tag2mask.errors import InputError
@@ -15,11 +15,11 @@ from tag2mask.stages.table import TITLES
 SCALES = ("laptop", "voc", "coco")
 SCENES = "scenes"
 """Name of the built-in set."""
+SMALL = 192
+"""Size at which scenes of 128 x 128 are refined and segmented; at the 320 of photos it takes three times as long."""
 HOSTS = ("cam", "seam", "mctformer")
-FORMS = {
-    "default": TITLES["fpr"], "paper": "FPR, the paper's settings", "authors": "FPR, the release's settings"
-}  # fmt: skip
-"""What `--preset` takes, and how FPR is called with it."""
+FORMS = {"default": TITLES["fpr"], "paper": "FPR, preset paper", "authors": "FPR, preset authors"}
+"""What `--preset` takes, and how FPR is called with it: SEAM and MCTformer have one published setting for both."""
 
 
 @dataclass(frozen=True)
@@ -33,18 +33,20 @@ class DataSet:
     val: str = ""
     """Name of a split that is not trained on; none if empty."""
     form: str = "default"
-    """What FPR computes, one of ``FORMS``."""
+    """What FPR computes, one of ``FORMS``; on the published networks ``paper`` or ``authors``."""
 
     def settings(self, host: str = "cam", seed: int = 0) -> RunConfig:
         """A run on these photos with one host and one seed, on one thread."""
         published = self.preset == "paper"
         config = PRESETS[host] if published and host != "cam" else for_host(PRESETS[self.preset], host)
         if published and self.form == "authors" and host == "cam":
-            config = PRESETS["authors"]  # of the other hosts the release has nothing
-        if published and self.form == "default":
-            config = replace(config, fpr=FPRConfig())
+            config = PRESETS["authors"]
         if not published and self.form != "default":
             config = replace(config, fpr=PAPER_AT_SCALE if self.form == "paper" else AUTHORS_AT_SCALE)
+        if self.name == SCENES:
+            views = replace(config.refine.views, size=SMALL)
+            refine, segment = replace(config.refine, views=views), replace(config.segment, size=SMALL)
+            config = replace(config, refine=refine, segment=segment)
         return replace(config, data=self.data, seeds=(seed,), threads=0 if published else 1)
 
 
@@ -70,7 +72,8 @@ def scale_of(name: str, data: DataConfig | None, seeds: tuple[int, ...], form: s
     Args:
         data: at ``laptop`` a further set; at ``voc`` and ``coco`` the set itself.
         seeds: 0, 1 and 2 if empty.
-        form: what FPR computes, one of ``FORMS``; if empty ``default`` at ``laptop``, else ``paper``.
+        form: one of ``FORMS``; if empty ``default`` at ``laptop``, else ``paper``. ``default`` is our network, frozen,
+            at any scale: FPR's default is for features that stand still.
 
     Raises:
         InputError: an unknown scale or form, or a scale whose photos are not given.
@@ -99,7 +102,7 @@ def scale_of(name: str, data: DataConfig | None, seeds: tuple[int, ...], form: s
         f"--scale {name}: split {data.split}, {images} photos, {len(seeds)} seeds. One host with all methods takes "
         f"about {30 * hours:.0f} hours of one large GPU (5 epochs of CAM, then 5 of each method, each with a pass at "
         f"four scales), AdvCAM about {24 * hours:.0f} more; maps take {images * 60e-6:.1f} GB per method and seed. "
-        "fig7 trains 27 further runs of the paper's form for each seed."
+        "fig7 trains 27 further runs of the paper's form for each seed, scalars one further host without some tags."
     )
     val = "val" if name == "voc" else data.split.replace("train", "val")
-    return Scale(name, (DataSet(name, data, "paper", val, form),), seeds, cost)
+    return Scale(name, (DataSet(name, data, "laptop" if form == "default" else "paper", val, form),), seeds, cost)

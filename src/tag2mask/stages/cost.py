@@ -71,7 +71,7 @@ def estimate_cost(config: RunConfig, images: TaggedImages, pixels: float) -> Cos
         trained = sum(p.numel() for p in host.parameters() if p.requires_grad)
         parameters += 2 * trained  # the optimiser's moments
         channels = pooled_channels(host, config)
-    candidates = config.fpr.positive_capacity + config.fpr.negatives
+    candidates = config.fpr.positive_capacity + config.fpr.negatives * config.fpr.refill
     return Cost(
         cache=cache,
         cache_note=note,
