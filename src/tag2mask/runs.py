@@ -18,6 +18,7 @@ from tag2mask import __version__
 from tag2mask.atomic import FULL, named, write_bytes
 from tag2mask.errors import InputError
 from tag2mask.launch import is_member
+from tag2mask.progress import Reporter
 
 BEAT_SECONDS = 20.0
 """How often whoever holds a lock touches it."""
@@ -103,6 +104,27 @@ def keep_lines(path: Path, count: int) -> None:
         write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
+class BusyError(InputError):
+    """Another process holds a folder."""
+
+
+@contextmanager
+def locked_in_turn(folder: Path, report: Reporter) -> Iterator[None]:
+    """``locked``, once whoever holds the folder has finished: for what several runs share, and each leaves whole."""
+    with ExitStack() as held:
+        told = False
+        while True:
+            try:
+                held.enter_context(locked(folder))
+                break
+            except BusyError as error:
+                if not told:
+                    report.say(f"waiting: {error}")
+                told = True
+                time.sleep(LOCK_SECONDS)
+        yield
+
+
 _held: set[tuple[str, Path]] = set()
 """Numbers of processes and the locks they hold; those that a forked process inherits are its parent's."""
 
@@ -142,7 +164,7 @@ def locked(run: Path) -> Iterator[None]:
             owner = _owner(path)
         if owner != mine:
             who = owner.removesuffix(f"@{platform.node()}")
-            raise InputError(
+            raise BusyError(
                 f"another process ({who}) is writing to {run}; wait for it, choose another --out, or delete {path}."
             ) from None
     except OSError as error:

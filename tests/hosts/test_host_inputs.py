@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,6 @@ import torch
 
 from tag2mask.config import CooccurConfig, DataConfig, RunConfig, ViewsConfig
 from tag2mask.data import TaggedImages, open_images
-from tag2mask.errors import InputError
 from tag2mask.hosts.cam import CamHost
 from tag2mask.hosts.inputs import (
     CachedInputs,
@@ -247,16 +247,20 @@ def test_each_seed_reads_features_of_its_own_network(tmp_path: Path, write_folde
         assert_near(setup.inputs.plain(np.arange(5)), fresh.plain(np.arange(5)))
 
 
-def test_two_processes_do_not_fill_one_cache(host: CamHost, images: TaggedImages, tmp_path: Path) -> None:
+def test_who_shares_a_cache_waits_for_the_one_who_fills_it(
+    host: CamHost, images: TaggedImages, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     script = (
-        "import sys, pathlib; from tag2mask.runs import locked\n"
-        "with locked(pathlib.Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+        "import sys, pathlib, time; from tag2mask.runs import locked\n"
+        "with locked(pathlib.Path(sys.argv[1])): print('held', flush=True); sys.stdin.read(1); time.sleep(1)"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "cache")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout is not None and other.stdout.readline() == "held\n"
-        with pytest.raises(InputError, match=rf"another process \({other.pid}\)"):
-            open_inputs(host, frozen_settings(HOST), run_config().views, run_config().cache_gigabytes, DATA, tmp_path, images, CPU, Reporter(quiet=True))
-        other.communicate("")
-    inputs = open_inputs(host, frozen_settings(HOST), run_config().views, run_config().cache_gigabytes, DATA, tmp_path, images, CPU, Reporter(quiet=True))
+        assert other.stdout is not None and other.stdin is not None and other.stdout.readline() == "held\n"
+        start = time.monotonic()
+        other.stdin.write("x")
+        other.stdin.flush()
+        inputs = open_inputs(host, frozen_settings(HOST), run_config().views, run_config().cache_gigabytes, DATA, tmp_path, images, CPU, Reporter())
+        assert time.monotonic() - start > 0.9, "not beside it"
+        assert f"waiting: another process ({other.pid})" in capsys.readouterr().err.replace("\n", " ")
     assert isinstance(inputs, CachedInputs)

@@ -22,7 +22,7 @@ from tag2mask.hosts.inputs import (
     frozen_fingerprint,
 )
 from tag2mask.progress import Reporter
-from tag2mask.runs import locked
+from tag2mask.runs import locked_in_turn
 
 
 def open_inputs(
@@ -60,12 +60,13 @@ def open_inputs(
                 "they are computed anew in every epoch."
             )
             return PhotoInputs(host, images, views, device)
-        with locked(folder.parent), report.task(f"frozen features of {len(images)} images") as step:
-            build_cache(
-                host, images, views, device, folder, lambda done, total: step(done, total),
-                # By one machine's processes: over a network another one writes whole pages, others' rows included.
-                part=(ranks.rank(), ranks.local_world()), wait=ranks.wait,
-            )  # fmt: skip
+        with locked_in_turn(folder.parent, report), report.task(f"frozen features of {len(images)} images") as step:
+            if ranks.once(lambda: cache_fault(folder, images)):  # else whoever held the folder has computed them
+                build_cache(
+                    host, images, views, device, folder, lambda done, total: step(done, total),
+                    # By one machine's processes: over a network another one writes whole pages, others' rows included.
+                    part=(ranks.rank(), ranks.local_world()), wait=ranks.wait,
+                )  # fmt: skip
     return CachedInputs(host, images, views, device, folder)
 
 
