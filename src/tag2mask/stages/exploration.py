@@ -59,8 +59,15 @@ class Network:
         device = set_up_torch(config.threads, config.device)
         if not any((run / "cache").glob("*/manifest.json")):  # looking at a run shall not fill the disk
             config = replace(config, cache_gigabytes=0)
-        self.config, self.run = config, run
-        self.setup: SeedSetup = set_up_seed(config, run, seed, device, Reporter(quiet=True))
+        self.run = run
+        try:
+            self.setup: SeedSetup = set_up_seed(config, run, seed, device, Reporter(quiet=True))
+        except InputError:  # a cache that no longer fits reads every photo, of which one may be unreadable
+            if not config.cache_gigabytes:
+                raise
+            config = replace(config, cache_gigabytes=0)
+            self.setup = set_up_seed(config, run, seed, device, Reporter(quiet=True))
+        self.config = config
         self._loaded: tuple[str, Prototypes | None] | None = None
 
     def use(self, method: str) -> Prototypes | None:

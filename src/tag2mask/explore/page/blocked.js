@@ -50,6 +50,7 @@ export async function blocked(root, context) {
         else focusTitle(root);
         say(`${pair.id} is off the block list for ${pair.name}`);
       } catch (error) {
+        wrong?.remove(); // of a press in between
         wrong = failure(error);
         event.target.after(wrong);
       }

@@ -116,7 +116,7 @@ export function tick(context, pair, name) { // "this photo really shows the clas
   const box = make("input", { type: "checkbox", checked: pair.blocked, disabled: why !== "", "data-key": `tick ${pair.image} ${pair.class}`,
     "aria-label": `${pair.id} really shows ${name}`, onchange: async () => {
     const blocked = box.checked;
-    box.disabled = true;
+    box.disabled = true; // one at a time
     wrong?.remove();
     try {
       context.blocked(await send("/api/blocked", {}, JSON.stringify({ image: pair.image, class: pair.class, blocked })));
