@@ -157,6 +157,8 @@ def test_hovering_shows_where_a_point_comes_from_and_a_click_opens_it(look: Call
     place = {"x": size[0] / 2 + x * unit, "y": size[1] / 2 - y * unit}
     page.page.hover("#plane", position=place)
     page.until(r"/negative \d+ of kite/.test(document.querySelector('.tip').textContent)")
+    inside = "(([t, p]) => t.top >= p.top && t.bottom <= p.bottom && t.left >= p.left && t.right <= p.right)"
+    assert page.page.evaluate(inside + "(['.tip', '.plane'].map(s => document.querySelector(s).getBoundingClientRect()))")
     assert page.page.locator(".tip .tag").count() > 0 and "click to open it" in page.page.text_content(".tip")
     page.page.click("#plane", position=place)
     page.until(r"/^Negative \d+ of kite$/.test(document.querySelector('h1')?.textContent)")

@@ -47,8 +47,13 @@ def test_the_focus_stays_on_the_control_that_was_used(
     page.page.keyboard.press("Home")
     page.until("document.querySelector('.wipe .side.right')?.textContent === 'CAM'")
     assert page.page.evaluate(FOCUS) == "right"
-    page.open("#/photos?page=1")
-    page.page.focus("text=Next >> nth=-1")
+    page = look(talk, width=400)
+    page.open("#/photos")
+    page.page.focus("button:has-text('Next')")
+    assert page.page.evaluate("scrollY") > 0
+    page.page.keyboard.press("Enter")
+    page.until("document.querySelector('.card .name')?.textContent === 'p10'")
+    assert page.page.evaluate("scrollY") == 0 and page.page.evaluate(FOCUS) == "next page"
     page.page.keyboard.press("Enter")
     page.until("document.querySelectorAll('.card').length === 4")
     assert page.page.evaluate(FOCUS) == "previous page", "there is no next one"

@@ -69,13 +69,14 @@ class Statistics:
         return grid
 
     def region(self, c: int, rank: int) -> dict[str, Any] | None:
-        """The region that became a negative, as a grid for the page."""
+        """The region that became a negative, as a grid for the page; None where the weights light nothing any more."""
         row = self._source_rows.get((c, rank))
         if row is None:
             return None
         height, width = (int(side) for side in self.sources[row, 2:])
         end = int(self._source_ends[row])
-        return grid_of(self.regions[end - height * width : end].reshape(height, width).astype(np.uint8))
+        region = self.regions[end - height * width : end].reshape(height, width)
+        return grid_of(region.astype(np.uint8)) if region.any() else None
 
     def shown(self, c: int, rank: int | None = None) -> list[tuple[str, float]]:
         """Names of what the regions of a class, or one of them, show by the masks of the data, with mean shares.

@@ -122,10 +122,10 @@ export async function plane(root, context) {
         tip.replaceChildren(...(p.negative ? [make("img", { src: thumbnail(context.seed, p.image), alt: "" })] : []),
           make("div", {}, make("b", { text: kindOf }), `, epoch ${p.epoch}`),
           p.negative ? make("div", {}, photo ? tags(photo.tags) : "") : make("div", { text: "the mean of several photos' regions" }),
-          p.negative ? make("div", { text: moment ? "click to open it" : "click to compare its maps: prototypes of the first and the last epoch alone have a page" }) : "");
-        tip.style.left = `${Math.min(Math.max(6, x + 14), Math.max(6, width - 216))}px`;
-        tip.style.top = y > height / 2 ? "auto" : `${y + 14}px`;
-        tip.style.bottom = y > height / 2 ? `${height - y + 14}px` : "auto";
+          p.negative ? make("div", { text: moment ? "click to open it" : "click to compare its maps; those of the first and the last epoch alone have a page" }) : "");
+        const beside = x + 14 + tip.offsetWidth > width ? x - 14 - tip.offsetWidth : x + 14; // whole, and not over the point
+        tip.style.left = `${Math.max(6, beside)}px`;
+        tip.style.top = `${Math.max(6, Math.min(y + 14, height - tip.offsetHeight - 6))}px`;
         if (speak) say(`${kindOf}, epoch ${p.epoch}${p.negative ? `, tagged ${photo?.tags.join(", ") || "with nothing"}` : ", the mean of several photos' regions"}`);
       }
       draw();

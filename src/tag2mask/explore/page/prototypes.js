@@ -134,6 +134,7 @@ export async function negative(root, context) {
       make("p", {}, make("b", { text: row.id })), make("p", {}, "tagged ", tags(row.tags)),
       row.score === null ? null : make("p", { text: `The classifier gives ${name} a probability of ${chance(row.score)} here.` }),
       row.shown.length ? make("p", { text: `The region shows ${row.shown.map((w) => `${w.name} ${percent(w.share)}`).join(", ")}, by the masks of the data.` }) : null,
+      row.score !== null && !row.region ? make("p", { id: "dark", text: `With the weights after training its map of ${name} no longer fires here.` }) : null,
       make("p", { text: `It ${suppresses(row)}.` }), tick(context, row, name),
       make("p", {}, make("a", { href: context.to("compare", { image: row.image, class: c }), text: "Compare the maps of this photo" })))),
     make("h2", { text: "Where it suppresses" }), holder);
