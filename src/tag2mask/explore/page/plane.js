@@ -3,7 +3,7 @@
 
 import { ask, failure, make, number, percent, say, select, tags, thumbnail } from "/page/parts.js";
 
-const COLOURS = ["#e69f00", "#56b4e9", "#009e73", "#0072b2", "#d55e00", "#cc79a7", "#b8a800"]; // Okabe and Ito, the yellow darker
+const COLOURS = ["#e69f00", "#56b4e9", "#009e73", "#0072b2", "#d55e00", "#cc79a7", "#b8a800", "#6a3d9a"]; // Okabe and Ito, the yellow darker, and a violet
 const GREY = "#8c8c8c", POSITIVE = COLOURS[3], NEGATIVE = COLOURS[0];
 const KINDS = { pca: "principal components", tsne: "t-SNE" };
 const NEAR = 14, RADIUS = 5; // pixels
