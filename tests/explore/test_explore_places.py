@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -214,6 +215,9 @@ def test_a_photo_that_cannot_be_read_is_left_out(look: Callable[..., Page], run:
     statistics = talk.server.explorer.statistics(0, "fpr", "first")
     assert statistics is not None and statistics.unreadable == [1] and statistics.probability(1, 0) is None
     assert (statistics.logits.any(axis=1) == [image != 1 for image in range(PHOTOS)]).all(), "the others of its batch are there"
+    shutil.copy2(root / "images" / "p01.png", copy / "images" / "p01.png")
+    assert talk.server.explorer.statistics(0, "fpr", "first") is None, "it is mended, and looked at again"
+    (copy / "images" / "p01.png").write_bytes(b"no photo")
     page.open("#/compare?image=1&class=0")
     page.page.wait_for_selector(".error")
     page.page.click("text=Next photo")

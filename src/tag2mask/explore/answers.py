@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from tag2mask.config import FPRConfig
 from tag2mask.data import TaggedImages
+from tag2mask.data.images import image_paths
 from tag2mask.errors import InputError
 from tag2mask.explore import embedding
 from tag2mask.explore.opened import OpenedRun
@@ -173,7 +174,13 @@ class Explorer:
         if not self.run.weights_file(seed, method, moment).is_file():  # the training goes on still
             return None
         path = self._statistics_file(seed, method, moment)
-        return read_statistics(path, path.stat().st_mtime_ns) if path.is_file() else None
+        found = read_statistics(path, path.stat().st_mtime_ns) if path.is_file() else None
+        if found is not None and found.unreadable and (paths := image_paths(self.images(seed))) is not None:
+            left_out = [paths[image] for image in found.unreadable if paths[image].is_file()]
+            if any(photo.stat().st_ctime_ns > path.stat().st_mtime_ns for photo in left_out):  # it may be mended
+                path.unlink(missing_ok=True)
+                return None
+        return found
 
     def _statistics_file(self, seed: int, method: str, moment: str) -> Path:
         run = self.run
