@@ -136,8 +136,9 @@ def test_scenes_of_several_seeds_take_no_list(tmp_path: Path) -> None:
 def test_a_list_that_is_damaged_is_told_on_the_page(run: Path, serve: Serve) -> None:
     (run / "blocked.csv").write_text("image,class\nnobody,kite\n")
     talk = serve(run)
-    answer = talk.get("/api/run")
-    assert answer.status == 409 and "there is no image 'nobody'" in answer.values["error"]
+    told = talk.ask("/api/run")
+    assert told["blocked"] == [] and "there is no image 'nobody'" in told["blocked_fault"]
+    assert talk.ask("/api/negatives", seed=0, method="fpr", moment="last", **{"class": 0})["prototypes"], "the rest goes on"
     shutil.copy(run / "settings.yaml", run / "blocked.csv")
     assert talk.post("/api/blocked", json.dumps({"image": 0, "class": 0, "blocked": True})).status == 409
     assert (run / "blocked.csv").read_text() == (run / "settings.yaml").read_text(), "it is not written over"

@@ -20,11 +20,17 @@ from PIL import Image
 from tag2mask.checkpoints import load_prototypes
 from tag2mask.cli import main
 from tag2mask.data import open_images
+from tag2mask.data.classes import Classes
+from tag2mask.data.masks import Masks
 from tag2mask.engine import set_up_torch
+from tag2mask.explore import embedding
+from tag2mask.explore.embedding import thinned
 from tag2mask.explore.opened import OpenedRun
+from tag2mask.explore.statistics import Statistics, hundredths
 from tag2mask.fpr import activated_pixels, region_features
 from tag2mask.progress import Reporter
 from tag2mask.stages.evidence import suppressed
+from tag2mask.stages.exploration import Findings, names_under
 from tag2mask.stages.network import set_up_seed
 from tag2mask.stages.pipeline import read_settings
 from tag2mask.stages.train import load_method
@@ -146,6 +152,37 @@ def test_all_epochs_lie_in_one_plane(talk: Talk, run: Path, kind: str) -> None:
     plane = np.array(told["plane"])
     assert plane.shape == (len(expected), 2) and np.abs(plane).max() == pytest.approx(1)
     assert len(list((run / "explore").glob(f"seed0-fpr-map-{kind}-*.npz"))) == 1
+
+
+def test_a_map_of_too_many_points_keeps_the_first_and_the_last_epoch(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {}
+    for kind in ("pca", "tsne"):
+        monkeypatch.setitem(embedding.MOST_POINTS, "tsne", len(told["pca"]["about"]) - 5 if told else 0)
+        told[kind] = talk.ask("/api/plane", seed=0, method="fpr", kind=kind)
+        while told[kind]["state"] != "done":
+            told[kind] = talk.ask("/api/plane", seed=0, method="fpr", kind=kind)
+    every, some = ({tuple(row) for row in told[kind]["about"]} for kind in ("pca", "tsne"))
+    assert len(every) == told["pca"]["all"] == told["tsne"]["all"] == len(some) + 5
+    assert some < every and {row[3] for row in every - some} == {2}
+    for image, photo in told["pca"]["photos"].items():
+        assert photo["image"] == int(image) and "tags" in photo
+    assert thinned(np.array([1, 1, 1, 2, 3, 3, 3]), 4).tolist() == [0, 2, 4, 6], "the ends alone are too many"
+
+
+def test_pixels_without_a_label_are_part_of_a_region() -> None:
+    mask = np.array([[1, 1, 0, 255], [255, 255, 2, 0]], np.uint8)
+    masks = Masks(Classes(("kite", "pond")), ("a",), lambda index: mask)
+    region = np.ones((2, 4), bool)
+    region[0, 0] = False
+    found = names_under(region, masks, 0)
+    assert found == {"kite": 1, "pond": 1, "background": 2, "not labelled": 3}
+    arrays = Findings(np.zeros((1, 2), np.float32), sources=[(0, 0, 2, 4)], regions=[region], causes=[found]).arrays(2, 1)
+    shown = Statistics(arrays).shown(0, 0)
+    nothing = Findings(np.zeros((1, 2), np.float32), sources=[(0, 0, 2, 4)], regions=[np.zeros((2, 4), bool)], causes=[Counter()])
+    assert Statistics(nothing.arrays(2, 1)).region(0, 0) is None, "nothing is lit any more: the photo is not darkened"
+    assert shown == [("not labelled", 0.43), ("background", 0.29), ("kite", 0.14), ("pond", 0.14)]
+    for shares in ([1 / 3, 1 / 3, 1 / 3], [0.335, 0.665], [0.29, 0.71], [1.0], [0.005] * 200):
+        assert hundredths(np.array(shares, np.float32)).sum() == 100
 
 
 def test_runs_of_earlier_versions_have_their_last_prototypes(run: Path, serve: Serve) -> None:

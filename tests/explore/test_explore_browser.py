@@ -79,7 +79,16 @@ def test_the_map_is_panned_zoomed_and_hovered(look: Callable[..., Page], talk: T
     box = page.page.locator("#plane").bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.page.mouse.move(x, y)
+    page.page.mouse.wheel(0, 40)
+    page.until("scrollY === 40")
+    assert page.page.evaluate(state) == seen[-1], "the wheel scrolls the page"
+    page.page.evaluate("scrollTo(0, 0)")
+    page.page.keyboard.down("Control")
     page.page.mouse.wheel(0, -400)
+    page.page.keyboard.up("Control")
+    changed()
+    page.page.focus("#plane")
+    page.page.mouse.wheel(0, -100)
     changed()
     page.page.mouse.down()
     page.page.mouse.move(x + 60, y + 40, steps=4)
@@ -111,9 +120,29 @@ def test_the_map_is_panned_zoomed_and_hovered(look: Callable[..., Page], talk: T
             break
     assert re.search(r"negative \d+ of kite", page.page.text_content(".tip")) and page.page.is_visible(".tip img")
     assert "negative" in page.page.text_content("#status"), "it is spoken, too"
+    page.page.keyboard.press("Escape")
+    assert page.page.is_hidden(".tip")
+    page.page.keyboard.press("n")
+    assert "the mean of several photos" in page.page.text_content(".tip"), "the first is a positive, without a photo"
+    for _ in range(200):
+        page.page.keyboard.press("ArrowLeft")
+    far = page.page.evaluate(state)
+    page.page.keyboard.press("ArrowLeft")
+    assert page.page.evaluate(state) == far and painted(page, "#plane") > 0, "one cannot leave the points"
+    page.page.uncheck("#every")
+    page.page.locator("#epoch").fill("1")
+    page.page.focus("#plane")
+    for _ in range(400):
+        page.page.keyboard.press("n")
+        if "negative" in page.page.text_content(".tip"):
+            break
+    assert "of the first and the last epoch alone" in page.page.text_content(".tip")
     page.page.keyboard.press("Enter")
     page.page.wait_for_selector(".wipe")
     assert "kite in" in page.title()
+    page.page.go_back()
+    page.page.wait_for_selector("#plane")
+    assert page.texts("#epoch-words") == ["epoch 2"] and page.page.input_value("#class") == "0", "the choices are kept"
 
 
 def test_hovering_shows_where_a_point_comes_from_and_a_click_opens_it(look: Callable[..., Page], talk: Talk) -> None:
@@ -128,8 +157,61 @@ def test_hovering_shows_where_a_point_comes_from_and_a_click_opens_it(look: Call
     place = {"x": size[0] / 2 + x * unit, "y": size[1] / 2 - y * unit}
     page.page.hover("#plane", position=place)
     page.until(r"/negative \d+ of kite/.test(document.querySelector('.tip').textContent)")
+    inside = "(([t, p]) => t.top >= p.top && t.bottom <= p.bottom && t.left >= p.left && t.right <= p.right)"
+    assert page.page.evaluate(inside + "(['.tip', '.plane'].map(s => document.querySelector(s).getBoundingClientRect()))")
+    assert page.page.locator(".tip .tag").count() > 0 and "click to open it" in page.page.text_content(".tip")
     page.page.click("#plane", position=place)
-    page.page.wait_for_selector(".wipe")
+    page.until(r"/^Negative \d+ of kite$/.test(document.querySelector('h1')?.textContent)")
+    assert "moment=last" in page.page.url
+
+
+def test_more_classes_than_colours_are_grey_until_one_is_chosen(look: Callable[..., Page], talk: Talk) -> None:
+    page = look(talk)
+    told = talk.ask("/api/run")
+    page.page.route("**/api/run*", lambda route: route.fulfill(json={**told, "classes": [*told["classes"], *"defghi"]}))
+    page.open("#/map")
+    page.page.wait_for_selector("#plane")
+    coloured = """(c => { const copy = new OffscreenCanvas(c.width, c.height).getContext("2d"); copy.drawImage(c, 0, 0);
+        const d = copy.getImageData(0, 0, c.width, c.height).data; let n = 0;
+        for (let i = 0; i < d.length; i += 4) n += d[i + 3] > 200 && Math.max(d[i], d[i + 1], d[i + 2]) - Math.min(d[i], d[i + 1], d[i + 2]) > 60;
+        return n; })(document.querySelector("#plane"))"""
+    assert painted(page, "#plane") > 0 and page.page.evaluate(coloured) == 0
+    page.page.focus("#plane")
+    page.page.keyboard.press("n")
+    assert page.page.evaluate(coloured) > 0, "the class of what is pointed at"
+    page.page.keyboard.press("Escape")
+    assert page.page.evaluate(coloured) == 0
+    page.page.click("#keys button:has-text('pond')")
+    assert page.page.evaluate(coloured) > 0 and page.page.input_value("#class") == "2" and "class=2" in page.page.url
+    assert page.page.evaluate("document.activeElement.textContent") == "every class"
+    page.page.keyboard.press("Enter")
+    assert page.page.evaluate(coloured) == 0 and page.page.evaluate("document.activeElement.textContent") == "pond"
+
+
+def test_one_finger_scrolls_the_page_and_two_move_the_map(look: Callable[..., Page], talk: Talk) -> None:
+    page = look(talk, width=360, has_touch=True, is_mobile=True)
+    page.open("#/map")
+    page.page.wait_for_selector("#plane")
+    assert page.page.is_hidden("#plane-keys .keys") and page.page.is_visible("#plane-keys .fingers")
+    page.page.locator("#plane").scroll_into_view_if_needed()
+    box, state = page.page.locator("#plane").bounding_box(), "document.querySelector('#plane').toDataURL()"
+    before, begin = page.page.evaluate(state), page.page.evaluate("scrollY")
+    x, y, fingers = box["x"] + 90, box["y"] + 200, page.context.new_cdp_session(page.page)
+
+    def move(count: int, by: tuple[int, int]) -> None:
+        for kind, share in (("touchStart", 0), *(("touchMove", step / 8) for step in range(1, 9)), ("touchEnd", None)):
+            points = [] if share is None else [{"x": x + 90 * n + by[0] * share, "y": y + by[1] * share, "id": n} for n in range(count)]
+            fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    move(1, (0, -120))
+    page.until(f"scrollY !== {begin}")
+    assert page.page.evaluate(state) == before
+    scrolled = begin
+    while scrolled != (scrolled := page.page.evaluate("scrollY")):  # it rolls on
+        time.sleep(0.3)
+    move(2, (60, 50))
+    page.until(f"{state} !== {json.dumps(before)}")
+    assert page.page.evaluate("scrollY") == scrolled
 
 
 def test_a_slider_wipes_between_methods(look: Callable[..., Page], talk: Talk) -> None:

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tag2mask.config import FPRConfig
 from tag2mask.data import TaggedImages
+from tag2mask.data.images import image_paths
 from tag2mask.errors import InputError
 from tag2mask.explore import embedding
 from tag2mask.explore.opened import OpenedRun
@@ -24,6 +26,7 @@ from tag2mask.explore.statistics import Statistics, grid_of, load_arrays, save_a
 from tag2mask.explore.work import Job, Steps, Worker
 from tag2mask.presets import method_config
 from tag2mask.stages.blocked import FILE, SEVERAL_SEEDS, Pairs, fits, read_blocked, write_blocked
+from tag2mask.stages.table import TITLES
 
 if TYPE_CHECKING:
     from tag2mask.stages.exploration import ClassMaps, Network
@@ -71,7 +74,7 @@ class Explorer:
                 }
                 for seed in config.seeds
             ],
-            "blockable": fits(config), "several_seeds": SEVERAL_SEEDS,
+            "titles": {**TITLES, "fpr": "FPR"}, "blockable": fits(config), "several_seeds": SEVERAL_SEEDS,
             **self.blocked(),
         }  # fmt: skip
 
@@ -94,13 +97,17 @@ class Explorer:
     def page_of_images(self, seed: int, c: int | None, untagged: bool, page: int) -> dict[str, Any]:
         """A page of photos: of a class, of those without a tag, or of all."""
         images = self.images(seed)
-        chosen = np.arange(len(images))
-        if untagged:
-            chosen = np.flatnonzero(~images.labels.any(axis=1))
-        elif c is not None:
-            chosen = np.flatnonzero(images.labels[:, c])
+        chosen = chosen_images(images, c, untagged)
         rows = [self._image(images, int(i)) for i in chosen[page * PHOTOS_PER_PAGE :][:PHOTOS_PER_PAGE]]
         return {"images": rows, "all": len(chosen), "per_page": PHOTOS_PER_PAGE, "page": page}
+
+    def image(self, seed: int, image: int, c: int | None, untagged: bool) -> dict[str, Any]:
+        """A photo with its neighbours in such a choice of photos, around whose ends one comes to the other."""
+        images = self.images(seed)
+        chosen = chosen_images(images, c, untagged)
+        before, after = np.searchsorted(chosen, image, "left"), np.searchsorted(chosen, image, "right")
+        beside = [int(chosen[place % len(chosen)]) if len(chosen) else image for place in (before - 1, after)]
+        return {**self._image(images, image), "previous": beside[0], "next": beside[1], "of": len(chosen)}
 
     def _image(self, images: TaggedImages, image: int) -> dict[str, Any]:
         return {"image": image, "id": images.ids[image], "tags": list(images.label_names(image))}
@@ -111,14 +118,25 @@ class Explorer:
         """Each class with what it is confused with."""
         sources, statistics = self._sources(seed, method, moment), self.statistics(seed, method, moment)
         rows = confusions(self.images(seed), sources, statistics)
-        return {"classes": rows, "counted": statistics is not None}
+        return {"classes": rows, **self._counted(seed, method, statistics)}
 
     def negatives(self, seed: int, method: str, moment: str, c: int) -> dict[str, Any]:
         """The negative prototypes of a class."""
         sources, statistics = self._sources(seed, method, moment), self.statistics(seed, method, moment)
         return {
-            "prototypes": listed(self.images(seed), sources, c, self._blocked(), statistics),
+            "prototypes": listed(self.images(seed), sources, c, self._shown_blocked(), statistics),
+            "found": sources.found(c),
+            **self._counted(seed, method, statistics),
+        }
+
+    def _counted(self, seed: int, method: str, statistics: Statistics | None) -> dict[str, Any]:
+        """Whether the pass is done, which photos it left out, and whether the support of negatives is what trims."""
+        fpr = method_config(method, self.run.config.fpr)
+        others = fpr.superclass_trim or fpr.explained_trim or fpr.likeness_trim > 0
+        return {
             "counted": statistics is not None,
+            "unreadable": [self.images(seed).ids[image] for image in statistics.unreadable] if statistics else [],
+            "trimmed_by_support": fpr.support == "drop" and not others,
         }
 
     def uses(self, seed: int, method: str, moment: str, c: int, rank: int, page: int) -> dict[str, Any]:
@@ -128,8 +146,9 @@ class Explorer:
             raise InputError(f"{images.classes.names[c]} has no negative of rank {rank + 1} here.")
         statistics = self.statistics(seed, method, moment)
         answer: dict[str, Any] = {
-            "prototype": described(images, int(sources.image[c, rank]), c, rank, self._blocked(), statistics),
-            "images": [], "all": 0, "per_page": USES_PER_PAGE, "page": page, "counted": statistics is not None,
+            "prototype": described(images, int(sources.image[c, rank]), c, rank, self._shown_blocked(), statistics),
+            "ranks": np.flatnonzero(sources.valid[c]).tolist(), **self._counted(seed, method, statistics),
+            "images": [], "all": 0, "per_page": USES_PER_PAGE, "page": page,
         }  # fmt: skip
         if statistics is not None:
             table = statistics.images_of(c, rank)
@@ -155,7 +174,13 @@ class Explorer:
         if not self.run.weights_file(seed, method, moment).is_file():  # the training goes on still
             return None
         path = self._statistics_file(seed, method, moment)
-        return read_statistics(path, path.stat().st_mtime_ns) if path.is_file() else None
+        found = read_statistics(path, path.stat().st_mtime_ns) if path.is_file() else None
+        if found is not None and found.unreadable and (paths := image_paths(self.images(seed))) is not None:
+            left_out = [paths[image] for image in found.unreadable if paths[image].is_file()]
+            if any(photo.stat().st_ctime_ns > path.stat().st_mtime_ns for photo in left_out):  # it may be mended
+                path.unlink(missing_ok=True)
+                return None
+        return found
 
     def _statistics_file(self, seed: int, method: str, moment: str) -> Path:
         run = self.run
@@ -201,7 +226,10 @@ class Explorer:
         target = statistics_file(self.folder, seed, method, f"map-{kind}", tuple(files.values()), "")
         arrays = load_arrays(target)
         if arrays is not None:
-            return {"state": "done", **embedding.told(arrays)}
+            told, images = embedding.told(arrays), self.images(seed)
+            lent = {row[-1] for row in told["about"]} - {embedding.NO_IMAGE}
+            photos = {str(i): self._image(images, i) for i in lent if i < len(images)}
+            return {"state": "done", **told, "photos": photos}
         fpr: FPRConfig = method_config(method, self.run.config.fpr)
         cosine = fpr.distance == "cosine"
         job = self._told(self.planes, target.name, lambda: embedding.embed(files, cosine, kind, target), begin=True)
@@ -228,7 +256,7 @@ class Explorer:
         return {
             **self._image(images, image),
             "methods": [self._told_maps(name, maps, [c]) for name, maps in found.items()],
-            "blocked": (image, c) in self._blocked(),
+            "blocked": (image, c) in self._shown_blocked(),
             "tagged": bool(images.labels[image, c]),
         }
 
@@ -261,10 +289,21 @@ class Explorer:
             return set(read_list(path, path.stat().st_mtime_ns, images))
         return set(read_list(before, before.stat().st_mtime_ns, images)) if before and before.is_file() else set()
 
+    def _shown_blocked(self) -> Pairs:
+        """The list for what is shown beside it; empty where its file is at fault."""
+        try:
+            return self._blocked()
+        except InputError:
+            return set()
+
     def blocked(self) -> dict[str, Any]:
-        """The block list with the command that trains with it."""
+        """The block list with the command that trains with it, or what is wrong with its file."""
         images = self.images(self.run.config.seeds[0])
-        pairs = sorted(self._blocked())
+        pairs, fault = [], ""
+        try:
+            pairs = sorted(self._blocked())
+        except InputError as error:
+            fault = str(error)
         command = [
             "tag2mask", "train", "--config", str(self.folder / "settings.yaml"), "--out", str(next_folder(self.folder)),
             "--tags.blocked", str(self.folder / FILE),
@@ -272,6 +311,7 @@ class Explorer:
         names = images.classes.names
         return {
             "blocked": [{**self._image(images, i), "class": c, "name": names[c]} for i, c in pairs],
+            "blocked_fault": fault,
             "file": str(self.folder / FILE),
             "command": shlex.join(command),
         }
@@ -286,6 +326,13 @@ class Explorer:
             write_blocked(self.folder / FILE, pairs, self.images(self.run.config.seeds[0]))
             read_list.cache_clear()  # clocks of file systems may be coarse
         return self.blocked()
+
+
+def chosen_images(images: TaggedImages, c: int | None, untagged: bool) -> npt.NDArray[np.int64]:
+    """Numbers of the images of a class, of those without a tag, or of all, ascending."""
+    if untagged:
+        return np.flatnonzero(~images.labels.any(axis=1))
+    return np.arange(len(images)) if c is None else np.flatnonzero(images.labels[:, c])
 
 
 @lru_cache(4)

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from tag2mask.explore.prototypes import read_tensors
 from tag2mask.explore.statistics import save_arrays
 
-MOST_POINTS = 4000
-"""t-SNE of more takes minutes on two cores; beyond it the lowest ranks are left out."""
+MOST_POINTS = {"pca": 100_000, "tsne": 4000}
+"""t-SNE of more takes minutes on two cores, and a browser is slow to draw more than the other."""
 COMPONENTS = 50
 """t-SNE works on so many principal components."""
 Kind = Literal["pca", "tsne"]
@@ -22,12 +22,17 @@ POSITIVE, NEGATIVE = 0, 1
 NO_IMAGE = -1
 
 
-def points(files: dict[int, Path], cosine: bool) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32], int]:
+def points(
+    files: dict[int, Path], cosine: bool, most: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32], int]:
     """Prototypes of all epochs.
+
+    Args:
+        most: where there are more, ``thinned`` ones are given.
 
     Returns:
         (P, D) features; (P, 5) [kind, class, rank, epoch, image], where positives have no image; how many there are
-        in all, of which at most ``MOST_POINTS`` are given.
+        in all.
     """
     rows: list[npt.NDArray[np.float32]] = []
     about: list[tuple[int, int, int, int, int]] = []
@@ -40,12 +45,30 @@ def points(files: dict[int, Path], cosine: bool) -> tuple[npt.NDArray[np.float32
                 about.append((kind, c, rank, epoch, int(source[c, rank]) if kind == NEGATIVE else NO_IMAGE))
     features = np.array(rows, np.float32).reshape(len(rows), -1)
     table = np.array(about, np.int32).reshape(-1, 5)
-    if len(table) > MOST_POINTS:
-        first = np.sort(np.argsort(table[:, 2], kind="stable")[:MOST_POINTS])
-        features, table = features[first], table[first]
+    kept = thinned(table[:, 3], most)
+    features, table = features[kept], table[kept]
     if cosine:
         features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
     return features, table, len(rows)
+
+
+def thinned(epochs: npt.NDArray[np.int32], most: int) -> npt.NDArray[np.int64]:
+    """Rows that are kept of points (P,) in the order of their epochs: the first and the last epoch whole.
+
+    Of those between, which are looked at for where the others move, evenly spread ones that bring them to ``most``.
+    """
+    if len(epochs) <= most:
+        return np.arange(len(epochs))
+    at_an_end = (epochs == epochs[0]) | (epochs == epochs[-1])
+    ends, between = np.flatnonzero(at_an_end), np.flatnonzero(~at_an_end)
+    if len(ends) > most:
+        return evenly(ends, most)
+    return np.sort(np.concatenate([ends, evenly(between, most - len(ends))]))
+
+
+def evenly(rows: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
+    """So many of the rows, from the first to the last."""
+    return rows[np.linspace(0, len(rows) - 1, count).round().astype(np.int64)]
 
 
 def embedded(features: npt.NDArray[np.float32], kind: Kind) -> tuple[npt.NDArray[np.float32], float]:
@@ -70,7 +93,7 @@ def embedded(features: npt.NDArray[np.float32], kind: Kind) -> tuple[npt.NDArray
 def embed(files: dict[int, Path], cosine: bool, kind: Kind, target: Path) -> Iterator[tuple[int, int]]:
     """Write the plane into ``target``; yields (done, total)."""
     yield 0, 2
-    features, table, count = points(files, cosine)
+    features, table, count = points(files, cosine, MOST_POINTS[kind])
     yield 1, 2
     plane, share = embedded(features, kind)
     save_arrays(target, {"plane": plane, "about": table, "facts": np.array([count, share])})

@@ -26,11 +26,17 @@ class Sources:
     """Which photo each negative prototype came from.
 
     Attributes:
-        image: (C, K) int64, number of the photo; valid: (C, K) bool, places that are filled, most confident first.
+        image: (C, K) int64, number of the photo; valid: (C, K) bool, places that are filled, most confident first;
+        before: (C, K) bool, places that were filled before trimming.
     """
 
     image: np.ndarray
     valid: np.ndarray
+    before: np.ndarray
+
+    def found(self, c: int) -> int:
+        """How many negatives of a class there were before trimming."""
+        return int(self.before[c].sum())
 
 
 def read_tensors(path: Path, names: tuple[str, ...]) -> list[np.ndarray]:
@@ -53,7 +59,7 @@ def read_sources(path: Path) -> Sources:
 
 @lru_cache(64)
 def _read_sources(path: Path, changed: int) -> Sources:
-    return Sources(*read_tensors(path, ("trimmed_source", "trimmed_valid")))
+    return Sources(*read_tensors(path, ("trimmed_source", "trimmed_valid", "negative_valid")))
 
 
 def confusions(images: TaggedImages, sources: Sources, statistics: Statistics | None) -> list[dict[str, Any]]:
@@ -70,14 +76,14 @@ def confusions(images: TaggedImages, sources: Sources, statistics: Statistics | 
             tags.update(images.label_names(image) or (NOTHING,))
         row: dict[str, Any] = {
             "class": c, "name": name, "photos": int(images.labels[:, c].sum()), "negatives": len(own),
+            "found": sources.found(c),
             "tags": [{"name": tag, "count": count} for tag, count in tags.most_common(MOST_REASONS)],
-            "shown": [], "pixels": None, "in_photos": None,
+            "tags_in_all": len(tags), "shown": [], "shown_in_all": 0, "pixels": None, "in_photos": None,
         }  # fmt: skip
         if statistics is not None:
             row["pixels"], row["in_photos"] = int(statistics.pixels[c].sum()), len(statistics.photos_of_class(c))
-            row["shown"] = [
-                {"name": what, "share": share} for what, share in statistics.shown(c)[:MOST_REASONS] if share >= 0.01
-            ]
+            shown = [{"name": what, "share": share} for what, share in statistics.shown(c) if share >= 0.01]
+            row["shown"], row["shown_in_all"] = shown[:MOST_REASONS], len(shown)
         rows.append(row)
     return rows
 

@@ -108,11 +108,18 @@ class Question:
         seed, method, _ = self.prototypes()
         return self.explorer.plane(seed, method, "tsne" if self.choice("kind", list(KINDS)) == "tsne" else "pca")
 
+    def chosen_images(self) -> tuple[int | None, bool]:
+        """Which photos: of a class, those without a tag, or (None, False) all."""
+        untagged = self.text("class") == "none"
+        return (None if untagged or not self.text("class") else self.c), untagged
+
     def images(self) -> dict[str, Any]:
         """A page of photos."""
-        untagged = self.text("class") == "none"
-        c = None if untagged or not self.text("class") else self.c
-        return self.explorer.page_of_images(self.seed, c, untagged, self.page)
+        return self.explorer.page_of_images(self.seed, *self.chosen_images(), self.page)
+
+    def one_image(self) -> dict[str, Any]:
+        """A photo and its neighbours."""
+        return self.explorer.image(self.seed, self.image, *self.chosen_images())
 
     def maps(self) -> dict[str, Any]:
         """Maps of an image and a class."""

@@ -137,6 +137,7 @@ class Handler(BaseHTTPRequestHandler):
         "/api/counting": Question.counting,
         "/api/plane": Question.plane,
         "/api/images": Question.images,
+        "/api/image": Question.one_image,
         "/api/maps": Question.maps,
         "/api/blocked": Question.blocked,
     }

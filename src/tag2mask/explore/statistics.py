@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from tag2mask.errors import InputError
 
-VERSION = 1
+VERSION = 2
 """Of the file; another version is made again."""
 
 
@@ -27,7 +27,8 @@ class Statistics:
     float32; ``pairs`` (P, 4) int32 [class, image, h, w], what has suppressed pixels, with ``ranks``, flat int16, the
     rank of the nearest negative at each of its h * w map pixels or -1; ``sources`` (R, 4) int32 [class, rank, h, w]
     with ``regions``, flat bool, the activated region that became the negative; ``causes`` (R, M) float32, the share of
-    each region that the masks of the data call ``cause_names``, M of them, 0 where the data has no masks.
+    each region that the masks of the data call ``cause_names``, M of them, 0 where the data has no masks;
+    ``unreadable`` (B,) int32, images that were left out as their photos cannot be read.
     """
 
     def __init__(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -35,13 +36,16 @@ class Statistics:
         self.logits, self.pairs, self.ranks = arrays["logits"], arrays["pairs"], arrays["ranks"]
         self.sources, self.regions, self.causes = arrays["sources"], arrays["regions"], arrays["causes"]
         self.cause_names: list[str] = arrays["cause_names"].tolist()
+        self.unreadable: list[int] = arrays.get("unreadable", np.zeros(0)).tolist()  # a fig6.npz may be of before
         self._pair_rows = {(int(c), int(i)): n for n, (c, i) in enumerate(self.pairs[:, :2])}
         self._source_rows = {(int(c), int(k)): n for n, (c, k) in enumerate(self.sources[:, :2])}
         self._pair_ends = np.cumsum(self.pairs[:, 2].astype(np.int64) * self.pairs[:, 3])
         self._source_ends = np.cumsum(self.sources[:, 2].astype(np.int64) * self.sources[:, 3])
 
-    def probability(self, image: int, c: int) -> float:
-        """Of a class in an image, by the sigmoid of its logit."""
+    def probability(self, image: int, c: int) -> float | None:
+        """Of a class in an image, by the sigmoid of its logit; None for a photo that cannot be read."""
+        if image in self.unreadable:
+            return None
         return float(1 / (1 + np.exp(-float(self.logits[image, c]))))
 
     def photos_of_class(self, c: int) -> npt.NDArray[np.int32]:
@@ -65,23 +69,36 @@ class Statistics:
         return grid
 
     def region(self, c: int, rank: int) -> dict[str, Any] | None:
-        """The region that became a negative, as a grid for the page."""
+        """The region that became a negative, as a grid for the page; None where the weights light nothing any more."""
         row = self._source_rows.get((c, rank))
         if row is None:
             return None
         height, width = (int(side) for side in self.sources[row, 2:])
         end = int(self._source_ends[row])
-        return grid_of(self.regions[end - height * width : end].reshape(height, width).astype(np.uint8))
+        region = self.regions[end - height * width : end].reshape(height, width)
+        return grid_of(region.astype(np.uint8)) if region.any() else None
 
     def shown(self, c: int, rank: int | None = None) -> list[tuple[str, float]]:
-        """Names of what the regions of a class, or one of them, show by the masks of the data, with mean shares."""
+        """Names of what the regions of a class, or one of them, show by the masks of the data, with mean shares.
+
+        Shares are whole hundredths that add up to at most 1.
+        """
         chosen = self.sources[:, 0] == c
         if rank is not None:
             chosen &= self.sources[:, 1] == rank
         if not self.cause_names or not chosen.any():
             return []
-        shares = self.causes[chosen].mean(axis=0)  # (M,)
-        return [(self.cause_names[m], round(float(shares[m]), 3)) for m in np.argsort(-shares, kind="stable")]
+        shares = hundredths(self.causes[chosen].mean(axis=0))  # (M,)
+        return [(self.cause_names[m], int(shares[m]) / 100) for m in np.argsort(-shares, kind="stable")]
+
+
+def hundredths(shares: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    """Shares (M,) in hundredths. The largest remainders are rounded up, so that the whole stays what it is."""
+    exact = 100 * shares.astype(np.float64)
+    whole = np.floor(exact + 1e-4).astype(np.int64)  # a single 0.29 is 28.999998 in float32
+    lacking = round(float(exact.sum())) - int(whole.sum())
+    whole[np.argsort(whole - exact, kind="stable")[: max(0, lacking)]] += 1
+    return whole
 
 
 def grid_of(values: npt.NDArray[np.uint8]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from tag2mask.config import FPRConfig, RunConfig
 from tag2mask.data import TaggedImages
 from tag2mask.data.masks import IGNORE, Masks, open_masks
 from tag2mask.engine import set_up_torch
+from tag2mask.errors import InputError
 from tag2mask.fpr import Prototypes, activated_pixels
 from tag2mask.hosts import HostOutput
 from tag2mask.hosts.inputs import PhotoInputs
@@ -33,7 +34,7 @@ from tag2mask.stages.tags import read_training_tags
 from tag2mask.stages.train import load_method
 
 BATCH = 16
-BACKGROUND = "background"
+BACKGROUND, UNLABELLED = "background", "not labelled"
 NOT_SUPPRESSED = -1
 
 
@@ -58,8 +59,15 @@ class Network:
         device = set_up_torch(config.threads, config.device)
         if not any((run / "cache").glob("*/manifest.json")):  # looking at a run shall not fill the disk
             config = replace(config, cache_gigabytes=0)
-        self.config, self.run = config, run
-        self.setup: SeedSetup = set_up_seed(config, run, seed, device, Reporter(quiet=True))
+        self.run = run
+        try:
+            self.setup: SeedSetup = set_up_seed(config, run, seed, device, Reporter(quiet=True))
+        except InputError:  # a cache that no longer fits reads every photo, of which one may be unreadable
+            if not config.cache_gigabytes:
+                raise
+            config = replace(config, cache_gigabytes=0)
+            self.setup = set_up_seed(config, run, seed, device, Reporter(quiet=True))
+        self.config = config
         self._loaded: tuple[str, Prototypes | None] | None = None
 
     def use(self, method: str) -> Prototypes | None:
@@ -106,6 +114,7 @@ class Findings:
     sources: list[tuple[int, int, int, int]] = field(default_factory=list)
     regions: list[npt.NDArray[np.bool_]] = field(default_factory=list)
     causes: list[Counter[str]] = field(default_factory=list)
+    unreadable: list[int] = field(default_factory=list)
 
     def arrays(self, classes: int, negatives: int) -> dict[str, npt.NDArray[np.generic]]:
         """As they are stored."""
@@ -126,7 +135,7 @@ class Findings:
             "sources": np.array(self.sources, np.int32).reshape(-1, 4),
             "regions": np.concatenate([np.zeros(0, bool), *(region.ravel() for region in self.regions)]),
             "causes": np.array(shares, np.float32).reshape(len(self.sources), len(names)),
-            "cause_names": np.array(names, dtype=np.str_),
+            "cause_names": np.array(names, dtype=np.str_), "unreadable": np.array(self.unreadable, np.int32),
         }  # fmt: skip
 
 
@@ -137,6 +146,7 @@ def look_at_all(
     """One pass over the images with the weights of the method ``weights``; yields (done, total) after each batch.
 
     Other work may use the network between two batches, even another seed's. What was found is put into ``findings``.
+    A photo that cannot be read is left out and named there.
     """
     network = network_of()
     setup, fpr = network.setup, method_config(method, network.config.fpr)
@@ -151,28 +161,49 @@ def look_at_all(
     yield 0, len(images)
     for batch in setup.inputs.plain_batches(BATCH):
         network.use(weights)
-        output = setup.host.trained_part(setup.inputs.plain(batch), level_features=fpr.feature_space == "levels")
-        labels = targets[torch.from_numpy(batch)]  # (B, C)
-        found.logits[batch] = output.logits.cpu().numpy()
-        chosen = suppressed(output, labels, prototypes, fpr)  # (B, C, h, w)
-        for row, c in chosen.any(dim=3).any(dim=2).nonzero().tolist():
-            ranks = nearest_negative(output.features[row], prototypes, c, fpr.distance == "cosine")
-            grid = torch.where(chosen[row, c], ranks, NOT_SUPPRESSED).short().cpu().numpy()
-            found.pairs.append((c, int(batch[row]), *grid.shape))
-            found.ranks.append(grid)
-        rows = [row for row, image in enumerate(batch.tolist()) if image in lent]
-        if rows:
-            collected = as_collected(network, fpr, output, batch)
+        for readable, output, collected in outputs_of(network, fpr, batch, lent.keys(), found):
+            labels = targets[torch.from_numpy(readable)]  # (B, C)
+            found.logits[readable] = output.logits.cpu().numpy()
+            chosen = suppressed(output, labels, prototypes, fpr)  # (B, C, h, w)
+            for row, c in chosen.any(dim=3).any(dim=2).nonzero().tolist():
+                ranks = nearest_negative(output.features[row], prototypes, c, fpr.distance == "cosine")
+                grid = torch.where(chosen[row, c], ranks, NOT_SUPPRESSED).short().cpu().numpy()
+                found.pairs.append((c, int(readable[row]), *grid.shape))
+                found.ranks.append(grid)
             claimed_by = labels != 0
-            for row in rows:
+            for row, image in enumerate(readable.tolist()):
+                if image not in lent:
+                    continue
                 regions = lit_regions(collected.maps[row : row + 1], claimed_by[row : row + 1], fpr)[0]  # (C, h, w)
-                for c, rank in lent[int(batch[row])]:
+                for c, rank in lent[image]:
                     region = regions[c].cpu().numpy()
                     found.sources.append((c, rank, *region.shape))
                     found.regions.append(region)
-                    found.causes.append(names_under(region, masks, int(batch[row])))
+                    found.causes.append(names_under(region, masks, image))
         yield int(batch[-1]) + 1, len(images)
     findings.append(found)
+
+
+def outputs_of(
+    network: Network, fpr: FPRConfig, batch: npt.NDArray[np.int64], lent: Collection[int], found: Findings
+) -> Iterator[tuple[npt.NDArray[np.int64], HostOutput, HostOutput]]:
+    """A batch, what the host makes of it, and what the prototype pass saw of it where it has an image of ``lent``.
+
+    Where a photo cannot be read the images come one by one, and those that fail are noted as ``found.unreadable``.
+    """
+    try:
+        inputs = network.setup.inputs.plain(batch)
+        output = network.setup.host.trained_part(inputs, level_features=fpr.feature_space == "levels")
+        lends = any(image in lent for image in batch.tolist())
+        collected = as_collected(network, fpr, output, batch) if lends else output
+    except InputError:
+        if len(batch) == 1:
+            found.unreadable.append(int(batch[0]))
+            return
+        for image in batch:
+            yield from outputs_of(network, fpr, np.array([image]), lent, found)
+        return
+    yield batch, output, collected
 
 
 def as_collected(network: Network, fpr: FPRConfig, output: HostOutput, batch: npt.NDArray[np.int64]) -> HostOutput:
@@ -207,7 +238,7 @@ def nearest_negative(features: Tensor, prototypes: Prototypes, c: int, cosine: b
 
 
 def names_under(region: npt.NDArray[np.bool_], masks: Masks | None, image: int) -> Counter[str]:
-    """Map pixels of a region (h, w) by what the masks of the data show there: a class, a context, or background."""
+    """Map pixels of a region (h, w) by what the masks of the data show: a class, a context, background, or no label."""
     found: Counter[str] = Counter()
     if masks is None:
         return found
@@ -217,8 +248,8 @@ def names_under(region: npt.NDArray[np.bool_], masks: Masks | None, image: int) 
         context = on_grid(masks.context(image), region.shape).numpy()[region]
     for value, around in zip(mask.tolist(), context.tolist(), strict=True):
         if value == IGNORE:
-            continue
-        if value:
+            found[UNLABELLED] += 1
+        elif value:
             found[masks.classes.names[value - 1]] += 1
         elif around and masks.contexts is not None:
             found[masks.contexts.names[around - 1]] += 1

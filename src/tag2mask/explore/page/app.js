@@ -1,6 +1,7 @@
 // The frame: which view, for which seed, method and moment. All of it stands in the address, after the #.
 
 import { ask, failure, make, say, select } from "/page/parts.js";
+import { arrive, focusTitle, leave, photosLoaded, restore, whereabouts } from "/page/places.js";
 import { classes, negative, negatives } from "/page/prototypes.js";
 import { plane } from "/page/plane.js";
 import { compare } from "/page/compare.js";
@@ -14,7 +15,7 @@ const TABS = [["classes", "Classes"], ["negatives", "Prototypes"], ["map", "Map"
 const OF_PROTOTYPES = ["classes", "negatives", "negative", "map"]; // views in which method and moment matter
 const MOMENTS = { first: "before rectification", last: "after rectification" };
 const content = document.getElementById("content");
-let run = null, leaving = new AbortController(), shown = "";
+let run = null, leaving = new AbortController(), shown = null, held = null; // the view that stands there; the place before one that loads
 
 export function address(view, parameters) {
   return `#/${view}?${new URLSearchParams(Object.entries(parameters).filter(([, value]) => value !== undefined && value !== ""))}`;
@@ -38,27 +39,29 @@ function contextOf(place) {
     go: (view, more = {}) => { location.hash = address(view, { ...base, ...more }); },
     again: show,
     keep: (more) => { // the same view with other parameters, without a step back to them
-      history.replaceState(null, "", address(place.view, { ...base, ...here().parameters, ...more }));
+      history.replaceState(history.state, "", address(place.view, { ...base, ...here().parameters, ...more }));
       tabs(here());
     },
     blocked: (answer) => { Object.assign(run, answer); tabs(here()); },
-    methodName: (name) => ({ cam: "CAM", fpr: "FPR", continued: "CAM trained on", training_free: "FPR without training" })[name] || name,
+    methodName: (name) => run.titles[name] ?? name,
   };
 }
 
 function tabs(place) {
   const base = { seed: place.seed.seed, method: place.method?.name, moment: place.moment, class: place.parameters.class, image: place.parameters.image };
   const active = place.view === "negative" ? "negatives" : place.view;
-  document.getElementById("views").replaceChildren(...TABS.map(([view, title]) => make("a", {
+  const nav = document.getElementById("views"), focused = [...nav.children].indexOf(document.activeElement);
+  nav.replaceChildren(...TABS.map(([view, title]) => make("a", {
     href: address(view, base), "aria-current": view === active ? "page" : null,
     text: view === "blocked" && run.blocked.length ? `${title} (${run.blocked.length})` : title,
   })));
-  const nav = document.getElementById("views"), current = nav.querySelector("[aria-current]"); // on a phone the tabs scroll
+  if (shown?.view === place.view) nav.children[focused]?.focus();
+  const current = nav.querySelector("[aria-current]"); // on a phone the tabs scroll
   if (current) nav.scrollLeft = current.offsetLeft - nav.offsetLeft - (nav.clientWidth - current.offsetWidth) / 2;
 }
 
 function choices(place) {
-  const fields = [], change = (more) => { location.hash = address(place.view, { ...place.parameters, seed: place.seed.seed, ...more }); };
+  const fields = [], change = (more) => { location.hash = address(place.view, { ...here().parameters, seed: place.seed.seed, ...more }); };
   if (run.seeds.length > 1) fields.push(select("seed", run.seeds.map((each) => [each.seed, each.seed]), place.seed.seed, (seed) => change({ seed }), "seed"));
   if (OF_PROTOTYPES.includes(place.view) && place.method) {
     const names = contextOf(place).methodName;
@@ -79,36 +82,46 @@ function choices(place) {
 async function show() {
   leaving.abort();
   leaving = new AbortController();
+  held ??= whereabouts(content);
+  leave(held);
+  let kept = arrive();
   const place = here(), context = contextOf(place), root = make("div");
   tabs(place);
   choices(place);
   const begun = leaving;
   const waiting = setTimeout(() => content.replaceChildren(make("p", { className: "quiet", text: "Loading ..." })), 150);
+  leaving.signal.addEventListener("abort", () => clearTimeout(waiting));
   try {
     await VIEWS[place.view](root, context);
   } catch (error) {
     if (error.name === "AbortError") return;
-    root.replaceChildren(make("h1", { text: "This cannot be shown" }), failure(error, show));
-  } finally {
-    clearTimeout(waiting);
+    root.replaceChildren(make("h1", { text: "This cannot be shown" }), failure(error, show),
+      make("p", {}, make("a", { href: address(place.view, { seed: place.seed.seed }), text: "The same view without these choices" })));
   }
   if (begun !== leaving) return;
+  const page = place.parameters.page ?? "0";
+  if (!kept && shown?.view === place.view) kept = { ...held, scroll: shown.page === page ? held.scroll : 0 };
+  if (kept?.scroll) {
+    await photosLoaded(root);
+    if (begun !== leaving) return;
+  }
+  clearTimeout(waiting);
   content.replaceChildren(root);
   const title = root.querySelector("h1");
   document.title = `${title?.textContent || "explorer"} · tag2mask`;
-  if (shown && shown !== place.view && title) { // a new view: readers of screens hear it
-    title.tabIndex = -1;
-    title.focus({ preventScroll: true });
-    scrollTo(0, 0);
-  }
-  shown = place.view;
+  if (kept) restore(kept, content);
+  else if (shown) scrollTo(0, 0);
+  if (shown && shown.view !== place.view && document.activeElement === document.body) focusTitle(content); // readers of screens hear it
+  else if (shown && title && shown.title !== title.textContent) say(title.textContent);
+  shown = { view: place.view, page, title: title?.textContent };
+  held = null;
 }
 
 async function start() {
   try {
     run = await ask("/api/run");
   } catch (error) {
-    content.replaceChildren(failure(error, start));
+    content.replaceChildren(make("h1", { text: "This run cannot be opened" }), failure(error, start));
     return;
   }
   document.getElementById("run").textContent = `${run.run} · ${run.classes.length} classes · ${run.seeds[0].photos} photos`;

@@ -1,6 +1,7 @@
 // The block list, and how to train with it.
 
 import { ask, failure, make, picture, say, send, tags, thumbnail } from "/page/parts.js";
+import { focusTitle } from "/page/places.js";
 
 export async function blocked(root, context) {
   const { run } = context;
@@ -10,6 +11,12 @@ export async function blocked(root, context) {
     "negative prototype and teaches it nothing, neither way. All its other tags stay." }));
   if (!run.blockable) {
     root.append(make("p", { className: "empty", text: `This run takes no block list: ${run.several_seeds}` }));
+    return;
+  }
+  if (run.blocked_fault) {
+    root.append(make("div", { className: "error", role: "alert" }, make("p", { text: `The list cannot be read: ${run.blocked_fault}` }),
+      make("p", { text: `Correct or delete ${run.file}; until then nothing can be ticked, and nothing is shown as blocked.` }),
+      make("button", { type: "button", text: "Read it again", "data-key": "read again", onclick: context.again })));
     return;
   }
   if (!run.blocked.length) {
@@ -28,17 +35,24 @@ export async function blocked(root, context) {
     say(copy.textContent);
   } });
   const code = make("code", { className: "command", id: "command", text: run.command, tabIndex: 0 });
-  const list = make("ul", { className: "cards" }, run.blocked.map((pair) => make("li", { className: "card" },
+  let wrong = null;
+  const list = make("ul", { className: "cards" }, run.blocked.map((pair, place) => make("li", { className: "card" },
     make("a", { href: context.to("compare", { image: pair.image, class: pair.class }) }, picture(thumbnail(run.seeds[0].seed, pair.image), pair.id),
       make("div", { className: "text" }, make("p", { className: "name", text: pair.name }), make("p", { className: "small", text: pair.id }), tags(pair.tags))),
-    make("div", { className: "tick" }, make("button", { type: "button", text: "Take off the list", "aria-label": `Take ${pair.id} off the list for ${pair.name}`, onclick: async (event) => {
+    make("div", { className: "tick" }, make("button", { type: "button", text: "Take off the list", "data-key": `off ${pair.image} ${pair.class}`, "aria-label": `Take ${pair.id} off the list for ${pair.name}`, onclick: async (event) => {
+      wrong?.remove();
       try {
         context.blocked(await send("/api/blocked", {}, JSON.stringify({ image: pair.image, class: pair.class, blocked: false })));
         root.replaceChildren();
         await blocked(root, context);
-        document.getElementById("content").focus();
+        const left = root.querySelectorAll(".card button");
+        if (left.length) left[Math.min(place, left.length - 1)].focus();
+        else focusTitle(root);
+        say(`${pair.id} is off the block list for ${pair.name}`);
       } catch (error) {
-        event.target.after(failure(error));
+        wrong?.remove(); // of a press in between
+        wrong = failure(error);
+        event.target.after(wrong);
       }
     } })))));
   root.append(make("p", { text: `Train again with it; the list is ${run.file}:` }), code, copy, make("h2", { text: "On the list" }), list);

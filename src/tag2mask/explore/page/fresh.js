@@ -1,6 +1,6 @@
 // A photo that is not in the set: looked at, shown, not kept.
 
-import { failure, make, percent, picture, say, select, send } from "/page/parts.js";
+import { chance, failure, make, picture, say, select, send } from "/page/parts.js";
 import { paintHeat } from "/page/paint.js";
 
 const MOST_BYTES = 24 * 1024 * 1024, SHOWN = 3;
@@ -45,11 +45,11 @@ export async function fresh(root, context) {
       [...new Set([left, right])].map((method) => {
         const shown = picture(answer.photo, `Map of ${run.classes[c]} by ${context.methodName(method)}`, (canvas) => paintHeat(canvas, of(method).maps[c]));
         shown.classList.add("heat");
-        return make("figure", {}, shown, make("figcaption", { text: `${context.methodName(method)}: probability ${of(method).probabilities[c].toFixed(2)}` }));
+        return make("figure", {}, shown, make("figcaption", { text: `${context.methodName(method)}: probability of ${run.classes[c]} ${chance(of(method).probabilities[c])}` }));
       }))) : [make("p", { className: "empty", text: "Choose a class above to see its maps." })]));
     const boxes = order.map((c) => {
       const box = make("input", { type: "checkbox", checked: chosen.has(c), onchange: () => { (box.checked ? chosen.add(c) : chosen.delete(c)); fill(); } });
-      return make("label", {}, box, make("span", { text: run.classes[c] }), make("span", { className: "amount", text: percent(p[c]) }));
+      return make("label", {}, box, make("span", { text: run.classes[c] }), make("span", { className: "amount", text: chance(p[c]) }));
     });
     result.replaceChildren(make("fieldset", {}, make("legend", { text: `Classes, with their probability by ${context.methodName(right)}` }), make("div", { className: "chances" }, boxes)), maps);
     fill();

@@ -15,7 +15,18 @@ export function make(name, properties = {}, ...children) {
 
 export const number = (value) => value.toLocaleString("en");
 export const count = (value, one, many) => `${number(value)} ${value === 1 ? one : many}`;
-export const percent = (share) => `${Math.round(100 * share)} %`;
+export const percent = (share) => `${Math.round(100 * share)}\u00a0%`;
+
+export function chance(p) { // a probability; one that is not nothing does not look like nothing
+  if (p < 0.001) return "below 0.1\u00a0%";
+  return p > 0.999 ? "above 99.9\u00a0%" : p < 0.1 || p > 0.99 ? `${(100 * p).toFixed(1)}\u00a0%` : percent(p);
+}
+
+export function classNumber(context) { // the class that the address names, else the first one
+  const c = Number(context.parameters.class || 0), { classes } = context.run;
+  if (classes[c] === undefined) throw new Error(`This run has no class number ${context.parameters.class}, only ${number(classes.length)} classes from 0; is the address that of another run?`);
+  return c;
+}
 
 export function say(text) {
   document.getElementById("status").textContent = text;
@@ -48,7 +59,7 @@ export function send(path, parameters, body, signal) {
 
 export function failure(error, again) {
   return make("div", { className: "error", role: "alert" }, make("p", { text: error.message }),
-    again ? make("button", { type: "button", text: "Try again", onclick: again }) : null);
+    again ? make("button", { type: "button", text: "Try again", "data-key": "try again", onclick: again }) : null);
 }
 
 export function tags(names) {
@@ -85,25 +96,28 @@ export function pager(answer, go) {
   const field = make("input", { type: "number", min: 1, max: pages, value: answer.page + 1, id: "page",
     onchange: () => go(Math.min(pages, Math.max(1, Number(field.value) || 1)) - 1) });
   return make("div", { className: "bar", role: "navigation", "aria-label": "Pages" },
-    make("button", { type: "button", text: "Previous", disabled: answer.page <= 0, onclick: () => go(answer.page - 1) }),
+    make("button", { type: "button", text: "Previous", "data-key": "previous page", disabled: answer.page <= 0, onclick: () => go(answer.page - 1) }),
     make("label", {}, make("span", { text: "page" }), field, make("span", { text: `of ${number(pages)}` })),
-    make("button", { type: "button", text: "Next", disabled: answer.page >= pages - 1, onclick: () => go(answer.page + 1) }));
+    make("button", { type: "button", text: "Next", "data-key": "next page", disabled: answer.page >= pages - 1, onclick: () => go(answer.page + 1) }));
 }
 
-export function bars(rows, most) { // [name, value, text]
+export function bars(rows, most, more = 0) { // [name, value, text]; how many follow that are not shown
   return make("ul", { className: "bars" }, rows.map(([name, value, text]) => {
     const fill = make("span");
     fill.style.width = `${(100 * value) / Math.max(most, 1e-9)}%`;
     return make("li", {}, make("span", { className: "what", text: name }),
       make("span", { className: "track", "aria-hidden": "true" }, fill), make("span", { className: "amount", text }));
-  }));
+  }), more > 0 ? make("li", { className: "small", text: `and ${number(more)} more` }) : null);
 }
 
 export function tick(context, pair, name) { // "this photo really shows the class"
-  const { run } = context;
-  const box = make("input", { type: "checkbox", checked: pair.blocked, disabled: !run.blockable, onchange: async () => {
+  const { run } = context, why = run.blocked_fault || (run.blockable ? "" : run.several_seeds);
+  let wrong = null;
+  const box = make("input", { type: "checkbox", checked: pair.blocked, disabled: why !== "", "data-key": `tick ${pair.image} ${pair.class}`,
+    "aria-label": `${pair.id} really shows ${name}`, onchange: async () => {
     const blocked = box.checked;
-    box.disabled = true;
+    box.disabled = true; // one at a time
+    wrong?.remove();
     try {
       context.blocked(await send("/api/blocked", {}, JSON.stringify({ image: pair.image, class: pair.class, blocked })));
       pair.blocked = blocked;
@@ -111,12 +125,13 @@ export function tick(context, pair, name) { // "this photo really shows the clas
       say(blocked ? `${pair.id} is on the block list for ${name}` : `${pair.id} is off the block list for ${name}`);
     } catch (error) {
       box.checked = !blocked;
-      box.closest(".tick").after(failure(error));
+      wrong = failure(error);
+      box.closest(".tick").after(wrong);
     }
     box.disabled = false;
     box.focus();
   } });
-  return make("label", { className: "tick", title: run.blockable ? null : run.several_seeds }, box,
+  return make("label", { className: "tick", title: why || null }, box,
     make("span", { text: `really shows ${name}` }));
 }
 

@@ -11,11 +11,11 @@ export async function photos(root, context) {
     make("span", { className: "quiet", id: "count", text: count(answer.all, "photo", "photos") })));
   if (!answer.images.length) {
     root.append(make("div", { className: "empty" }, make("p", { text: answer.all ? "There is no such page." : "No photo fits this choice." }),
-      make("button", { type: "button", text: "Every photo", onclick: () => go({ class: "" }) })));
+      make("button", { type: "button", text: "Every photo", "data-key": "every photo", onclick: () => go({ class: "" }) })));
     return;
   }
   root.append(make("ul", { className: "cards thumbs" }, answer.images.map((each) => make("li", { className: "card" },
-    make("a", { href: context.to("compare", { image: each.image, class: wanted === "none" ? "" : wanted }) },
+    make("a", { href: context.to("compare", { image: each.image, class: wanted === "none" ? "" : wanted, from: wanted }) },
       picture(thumbnail(context.seed, each.image), each.id),
       make("div", { className: "text" }, make("p", { className: "name small", text: each.id }), tags(each.tags)))))),
   pager(answer, (page) => go({ page })) ?? "");

@@ -1,10 +1,13 @@
 // Prototypes of all epochs in the plane: drag to pan, wheel or pinch to zoom, hover to see where one comes from.
+// A page is scrolled over it: one finger, and the wheel before the map has the focus, move the page.
 
-import { ask, failure, make, number, percent, say, select, thumbnail } from "/page/parts.js";
+import { ask, failure, make, number, percent, say, select, tags, thumbnail } from "/page/parts.js";
 
-const COLOURS = ["#e69f00", "#56b4e9", "#009e73", "#0072b2", "#d55e00", "#cc79a7", "#8c8c8c", "#b8a800"]; // Okabe and Ito, the yellow darker
+const COLOURS = ["#e69f00", "#56b4e9", "#009e73", "#0072b2", "#d55e00", "#cc79a7", "#b8a800", "#6a3d9a"]; // Okabe and Ito, the yellow darker, and a violet
+const GREY = "#8c8c8c", POSITIVE = COLOURS[3], NEGATIVE = COLOURS[0];
 const KINDS = { pca: "principal components", tsne: "t-SNE" };
 const NEAR = 14, RADIUS = 5; // pixels
+const AT_ONCE = 500; // milliseconds in which a map that is there comes, so that focus and scroll find it
 
 export async function plane(root, context) {
   const { run } = context;
@@ -18,9 +21,10 @@ export async function plane(root, context) {
     "One common map of the prototypes of every epoch: circles are what a class looks like (positive), triangles what is taken for it (negative). " +
     "Near means alike. Where a triangle lies among the circles of its class, its tag may be missing." }));
   const holder = make("div");
-  const kinds = select("map", Object.entries(KINDS), kind, (value) => context.go("map", { kind: value, class: context.parameters.class }), "kind");
+  let wanted = () => context.parameters; // the choices that stand in the address
+  const kinds = select("map", Object.entries(KINDS), kind, (value) => context.go("map", { ...wanted(), kind: value }), "kind");
   root.append(holder);
-  wait();
+  await Promise.race([wait(), new Promise((done) => setTimeout(done, AT_ONCE))]);
 
   async function wait() {
     holder.replaceChildren(make("div", { className: "bar" }, kinds), make("div", { className: "work" }, make("span", { text: kind === "tsne" ? "Making the map; t-SNE takes up to a minute or two ..." : "Making the map ..." }), make("progress", { "aria-label": "Making the map" })));
@@ -42,13 +46,17 @@ export async function plane(root, context) {
     const points = answer.about.map(([positive, c, rank, epoch, image], i) => ({ negative: positive === 1, c, rank, epoch, image, x: answer.plane[i][0], y: answer.plane[i][1] }));
     const epochs = [...new Set(points.map((p) => p.epoch))].sort((a, b) => a - b);
     let c = context.parameters.class !== undefined && run.classes[context.parameters.class] ? Number(context.parameters.class) : -1;
-    let place = epochs.length - 1, every = false, zoom = 1, middle = [0, 0], near = null, width = 1, height = 1;
+    let place = epochs.includes(Number(context.parameters.epoch)) ? epochs.indexOf(Number(context.parameters.epoch)) : epochs.length - 1, every = context.parameters.every === "1", zoom = 1, middle = [0, 0], near = null, width = 1, height = 1;
 
     const canvas = make("canvas", { tabIndex: 0, role: "img", id: "plane", "aria-describedby": "plane-keys",
       "aria-label": `Map of ${number(points.length)} prototypes; n and p go from one to the next` });
     const tip = make("div", { className: "tip", hidden: true });
     const box = make("div", { className: "plane" }, canvas, tip);
-    const colour = (p) => (c < 0 ? COLOURS[p.c % COLOURS.length] : p.c !== c ? "#8c8c8c" : p.negative ? COLOURS[0] : COLOURS[3]);
+    const few = run.classes.length <= COLOURS.length; // with more, two classes would share a colour
+    const lit = () => (c >= 0 ? c : near?.c); // the class that is coloured
+    const colour = (p) => (c < 0 && few ? COLOURS[p.c] : p.c !== lit() ? GREY : p.negative ? NEGATIVE : POSITIVE);
+    const bounds = [0, 1].map((axis) => answer.plane.reduce(([low, high], at) => [Math.min(low, at[axis]), Math.max(high, at[axis])], [0, 0]));
+    wanted = () => ({ class: c < 0 ? "" : c, epoch: place === epochs.length - 1 ? "" : epochs[place], every: every ? "1" : "" });
     const visible = (p) => every || p.epoch === epochs[place];
     const unit = () => 0.46 * Math.min(width, height) * zoom;
     const at = (p) => [width / 2 + (p.x - middle[0]) * unit(), height / 2 - (p.y - middle[1]) * unit()];
@@ -60,12 +68,14 @@ export async function plane(root, context) {
       canvas.width = width * density;
       canvas.height = height * density;
       context2d.scale(density, density);
+      context2d.lineWidth = 1;
       if (every && c >= 0) trails(context2d);
-      const shown = points.filter(visible), behind = shown.filter((p) => c >= 0 && p.c !== c);
-      for (const p of [...behind, ...shown.filter((p) => c < 0 || p.c === c)]) {
+      const shown = points.filter(visible), behind = (p) => (c >= 0 || !few) && p.c !== lit();
+      context2d.strokeStyle = getComputedStyle(canvas).color;
+      for (const p of [...shown.filter(behind), ...shown.filter((p) => !behind(p))]) {
         const faint = c >= 0 && p.c !== c;
         context2d.globalAlpha = faint ? 0.22 : every ? 0.35 + (0.55 * (epochs.indexOf(p.epoch) + 1)) / epochs.length : 0.85;
-        mark(context2d, p, faint ? 3 : RADIUS);
+        mark(context2d, p, faint ? 3 : RADIUS, faint);
       }
       context2d.globalAlpha = 1;
       if (near) {
@@ -78,7 +88,7 @@ export async function plane(root, context) {
       }
     }
 
-    function mark(context2d, p, radius) {
+    function mark(context2d, p, radius, faint) {
       const [x, y] = at(p);
       context2d.fillStyle = colour(p);
       context2d.beginPath();
@@ -87,14 +97,15 @@ export async function plane(root, context) {
         context2d.lineTo(x + radius * 1.1, y + radius * 0.8);
         context2d.lineTo(x - radius * 1.1, y + radius * 0.8);
       } else context2d.arc(x, y, radius, 0, 7);
+      context2d.closePath();
       context2d.fill();
+      if (!faint) context2d.stroke(); // yellow and sky blue alone are pale on paper
     }
 
     function trails(context2d) { // the same photo's negative from epoch to epoch
       const ways = Map.groupBy ? Map.groupBy(points.filter((p) => p.negative && p.c === c), (p) => p.image) : new Map();
       context2d.globalAlpha = 0.35;
-      context2d.strokeStyle = COLOURS[0];
-      context2d.lineWidth = 1;
+      context2d.strokeStyle = NEGATIVE;
       for (const way of ways.values()) {
         context2d.beginPath();
         way.forEach((p, i) => (i ? context2d.lineTo(...at(p)) : context2d.moveTo(...at(p))));
@@ -107,12 +118,15 @@ export async function plane(root, context) {
       tip.hidden = !p;
       if (p) {
         const [x, y] = at(p), kindOf = p.negative ? `negative ${p.rank + 1} of ${run.classes[p.c]}` : `positive ${p.rank + 1} of ${run.classes[p.c]}`;
+        const photo = answer.photos[p.image], moment = momentOf(p);
         tip.replaceChildren(...(p.negative ? [make("img", { src: thumbnail(context.seed, p.image), alt: "" })] : []),
-          make("div", {}, make("b", { text: kindOf })), make("div", { text: `epoch ${p.epoch}${p.negative ? "; click to compare its maps" : ""}` }));
-        tip.style.left = `${Math.min(Math.max(6, x + 14), Math.max(6, width - 216))}px`;
-        tip.style.top = y > height / 2 ? "auto" : `${y + 14}px`;
-        tip.style.bottom = y > height / 2 ? `${height - y + 14}px` : "auto";
-        if (speak) say(`${kindOf}, epoch ${p.epoch}`);
+          make("div", {}, make("b", { text: kindOf }), `, epoch ${p.epoch}`),
+          p.negative ? make("div", {}, photo ? tags(photo.tags) : "") : make("div", { text: "the mean of several photos' regions" }),
+          p.negative ? make("div", { text: moment ? "click to open it" : "click to compare its maps; those of the first and the last epoch alone have a page" }) : "");
+        const beside = x + 14 + tip.offsetWidth > width ? x - 14 - tip.offsetWidth : x + 14; // whole, and not over the point
+        tip.style.left = `${Math.max(6, beside)}px`;
+        tip.style.top = `${Math.max(6, Math.min(y + 14, height - tip.offsetHeight - 6))}px`;
+        if (speak) say(`${kindOf}, epoch ${p.epoch}${p.negative ? `, tagged ${photo?.tags.join(", ") || "with nothing"}` : ", the mean of several photos' regions"}`);
       }
       draw();
     }
@@ -132,11 +146,11 @@ export async function plane(root, context) {
       const before = unit(), [dx, dy] = [x - width / 2, y - height / 2];
       zoom = Math.min(60, Math.max(0.5, zoom * factor));
       middle = [middle[0] + dx / before - dx / unit(), middle[1] - dy / before + dy / unit()];
-      point(near);
+      pan(0, 0);
     }
 
-    function pan(dx, dy) {
-      middle = [middle[0] - dx / unit(), middle[1] + dy / unit()];
+    function pan(dx, dy) { // the middle stays among the points, which else get lost
+      middle = [middle[0] - dx / unit(), middle[1] + dy / unit()].map((at, axis) => Math.min(bounds[axis][1], Math.max(bounds[axis][0], at)));
       point(near);
     }
 
@@ -146,7 +160,17 @@ export async function plane(root, context) {
       point(near);
     }
 
-    const open = (p) => p && p.negative && context.go("compare", { image: p.image, class: p.c });
+    function momentOf(p) { // at which its prototypes have a page
+      const { moments } = context.method;
+      return p.epoch === epochs.at(-1) && moments.includes("last") ? "last" : p.epoch === epochs[0] && moments.includes("first") ? "first" : null;
+    }
+
+    function open(p) {
+      if (!p?.negative) return;
+      if (momentOf(p)) context.go("negative", { class: p.c, rank: p.rank, moment: momentOf(p) });
+      else context.go("compare", { image: p.image, class: p.c });
+    }
+
     const fingers = new Map();
     let moved = 0;
     canvas.addEventListener("pointerdown", (event) => { canvas.setPointerCapture(event.pointerId); fingers.set(event.pointerId, event); moved = 0; });
@@ -159,8 +183,10 @@ export async function plane(root, context) {
         const other = [...fingers.values()].find((each) => each.pointerId !== event.pointerId), box = canvas.getBoundingClientRect();
         const apart = (a) => Math.hypot(a.clientX - other.clientX, a.clientY - other.clientY);
         zoomBy(apart(event) / Math.max(1, apart(before)), (event.clientX + other.clientX) / 2 - box.left, (event.clientY + other.clientY) / 2 - box.top);
-      } else pan(event.clientX - before.clientX, event.clientY - before.clientY);
+        pan((event.clientX - before.clientX) / 2, (event.clientY - before.clientY) / 2); // of the point between them
+      } else if (event.pointerType !== "touch") pan(event.clientX - before.clientX, event.clientY - before.clientY);
     });
+    canvas.addEventListener("touchmove", (event) => event.touches.length > 1 && event.cancelable && event.preventDefault(), { passive: false });
     for (const kind of ["pointerup", "pointercancel"]) canvas.addEventListener(kind, (event) => {
       fingers.delete(event.pointerId);
       if (kind === "pointerup" && moved < 5) {
@@ -170,6 +196,7 @@ export async function plane(root, context) {
     });
     canvas.addEventListener("pointerleave", () => !fingers.size && point(null));
     canvas.addEventListener("wheel", (event) => {
+      if (!event.ctrlKey && !event.metaKey && document.activeElement !== canvas) return;
       event.preventDefault();
       const box = canvas.getBoundingClientRect();
       zoomBy(Math.exp(-event.deltaY / 400), event.clientX - box.left, event.clientY - box.top);
@@ -189,6 +216,8 @@ export async function plane(root, context) {
       event.preventDefault();
     });
 
+    addEventListener("keydown", (event) => event.key === "Escape" && near && point(null), { signal: context.signal });
+
     const words = make("output", { id: "epoch-words" });
     const slider = make("input", { type: "range", min: 0, max: epochs.length - 1, value: place, id: "epoch", "aria-label": "epoch" });
     const all = make("input", { type: "checkbox", id: "every", checked: every });
@@ -198,38 +227,55 @@ export async function plane(root, context) {
       slider.disabled = every;
       words.textContent = every ? `epochs ${epochs[0]} to ${epochs.at(-1)}` : `epoch ${epochs[place]}`;
       slider.setAttribute("aria-valuetext", words.textContent);
-      legend();
       point(null);
+    };
+    const redrawn = () => {
+      redraw();
+      context.keep(wanted());
     };
     const keys = make("ul", { className: "legend", id: "keys" });
-    const key = (background, text) => {
-      const square = make("span", { className: "key" });
-      square.style.background = background;
-      return make("li", {}, square, text);
+    const square = (background) => {
+      const node = make("span", { className: "key" });
+      node.style.background = background;
+      return node;
     };
     function legend() {
-      keys.replaceChildren(...(c < 0 ? run.classes.map((name, i) => key(COLOURS[i % COLOURS.length], name))
-        : [key(COLOURS[3], `● positive of ${run.classes[c]}`), key(COLOURS[0], `▲ negative of ${run.classes[c]}`), key("#8c8c8c", "other classes")]));
+      const name = run.classes[lit()], button = (text, value) => make("button", { type: "button", "data-key": `class ${value}`, onclick: () => choose(value, true) }, text);
+      if (c < 0) {
+        keys.replaceChildren(...run.classes.map((each, i) => make("li", {}, button([few ? square(COLOURS[i]) : null, each].filter(Boolean), i))));
+      } else {
+        keys.replaceChildren(make("li", {}, square(POSITIVE), `● positive of ${name}`), make("li", {}, square(NEGATIVE), `▲ negative of ${name}`),
+          make("li", {}, square(GREY), "other classes"), make("li", {}, button("every class", -1)));
+      }
+    }
+    function choose(value, byLegend) {
+      const before = c;
+      c = value;
+      chosen.querySelector("select").value = c;
+      context.keep(wanted());
+      legend();
+      if (byLegend) keys.querySelector(`[data-key="class ${c < 0 ? before : -1}"]`).focus(); // the way back, as the button is gone
+      point(null);
     }
     slider.addEventListener("input", redraw);
-    all.addEventListener("change", redraw);
-    const chosen = select("class", [[-1, "every class"], ...run.classes.map((name, i) => [i, name])], c, (value) => {
-      c = Number(value);
-      context.keep({ class: c < 0 ? "" : c });
-      legend();
-      point(null);
-    }, "class");
+    slider.addEventListener("change", redrawn);
+    all.addEventListener("change", redrawn);
+    const chosen = select("class", [[-1, "every class"], ...run.classes.map((name, i) => [i, name])], c, (value) => choose(Number(value)), "class");
     holder.replaceChildren(
       make("div", { className: "bar" }, kinds, chosen, epochs.length > 1 ? make("label", {}, words, slider) : make("span", { className: "quiet", text: "This run keeps the prototypes of its last epoch alone." }),
         epochs.length > 1 ? make("label", {}, all, "all epochs") : null,
-        make("button", { type: "button", text: "+", "aria-label": "Zoom in", onclick: () => zoomBy(1.4) }),
-        make("button", { type: "button", text: "−", "aria-label": "Zoom out", onclick: () => zoomBy(1 / 1.4) }),
-        make("button", { type: "button", text: "Show all", onclick: whole })),
+        answer.all > points.length ? make("span", { className: "small", id: "thinned", text: `${number(points.length)} of ${number(answer.all)} prototypes: the first and the last epoch whole, of those between some` }) : null,
+        make("button", { type: "button", "data-key": "zoom in", text: "+", "aria-label": "Zoom in", onclick: () => zoomBy(1.4) }),
+        make("button", { type: "button", "data-key": "zoom out", text: "−", "aria-label": "Zoom out", onclick: () => zoomBy(1 / 1.4) }),
+        make("button", { type: "button", "data-key": "show all", text: "Show all", onclick: whole })),
       box, keys,
-      make("p", { className: "small", id: "plane-keys" }, "Keys on the map: arrows pan, ", make("kbd", { text: "+" }), " ", make("kbd", { text: "-" }), " zoom, ", make("kbd", { text: "0" }),
-        " shows all, ", make("kbd", { text: "n" }), " ", make("kbd", { text: "p" }), " next and previous prototype, Enter compares the maps of its photo.",
-        answer.variance ? ` The plane holds ${percent(answer.variance)} of the variance.` : "",
-        answer.all > points.length ? ` The first ${number(points.length)} of ${number(answer.all)} prototypes, by rank.` : ""));
+      make("p", { className: "small", id: "plane-keys" },
+        make("span", { className: "keys" }, "The wheel zooms with Ctrl, or once the map is clicked. Keys on the map: arrows pan, ", make("kbd", { text: "+" }), " ", make("kbd", { text: "-" }), " zoom, ",
+          make("kbd", { text: "0" }), " shows all, ", make("kbd", { text: "n" }), " ", make("kbd", { text: "p" }), " next and previous prototype, Enter opens it, Escape closes what is told of it. "),
+        make("span", { className: "fingers", text: "Two fingers move and zoom the map. " }),
+        few ? "" : "A class is coloured when it is chosen below, or one of its prototypes is pointed at. ",
+        answer.variance ? `The plane holds ${percent(answer.variance)} of the variance.` : ""));
+    legend();
     redraw();
     const watch = new ResizeObserver(() => draw());
     watch.observe(canvas);
