@@ -106,10 +106,9 @@ def compute(cells: Sequence[Cell], out: Path, jobs: int, report: Reporter) -> di
         for number, (cell, why) in enumerate(outcomes(todo, out, jobs), len(cells) - len(todo) + 1):
             if why:
                 failed[cell.name] = why
+                report.warn(f"{cell.name}: {why}")
             done += costs[cell.name]
             step(done, total, f"{number} of {len(cells)} runs")
-    for name, why in failed.items():
-        report.warn(f"{name}: {why}")
     return failed
 
 
