@@ -277,9 +277,10 @@ def do(step: WorkStep, cell: Cell, folder: Path, report: Reporter) -> None:
         pipeline.prepare_report(folder, report)
     else:
         pipeline.refine_run(folder, "irn", cell.refined, "", report)
+        if cell.val:  # IRN's masks on the training photos; a segmenter on the others alone, where there are such
+            pipeline.evaluate_stages(folder, (), "", report)
         pipeline.segment_run(folder, "irn", cell.refined, report)
-        for split in dict.fromkeys(("", cell.val)):  # masks of IRN on the training photos, segmenters on the others
-            pipeline.evaluate_stages(folder, (), split, report)
+        pipeline.evaluate_stages(folder, (), cell.val, report)
 
 
 def has(folder: Path, cell: Cell, step: WorkStep) -> bool:
