@@ -33,10 +33,11 @@ from tag2mask.stages.suppressed import measure_suppressed
 WorkStep = Literal["evaluate", "val", "crf", "advcam", "suppressed", "segment", "pictures"]
 STEPS: tuple[WorkStep, ...] = ("evaluate", "val", "crf", "advcam", "suppressed", "segment", "pictures")
 """What is done with a trained run, in this order."""
-TRAINING_COST = {"seam": 4, "mctformer": 4}
+TRAINING_COST = {"seam": 8, "mctformer": 4}
 """Of a method, where it is not 1."""
-STEP_COST: dict[WorkStep, int] = {"crf": 8, "advcam": 30, "segment": 30}
-"""Of a step, where it is not 1."""
+STEP_COST: dict[WorkStep, int] = {"advcam": 30}
+REFINED_COST: dict[WorkStep, int] = {"crf": 7, "segment": 45}
+"""Of a step, where it is not 1, and of one for each refined method."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,8 @@ def cost(cell: Cell) -> int:
     """How long a cell takes, roughly, in units of a method's training on the CAM: what time is left is told by it."""
     config = cell.config
     trained = TRAINING_COST.get(config.host.kind, 1) * (len(config.methods) + (0 if cell.start else 5))
-    return trained + sum(STEP_COST.get(step, 1) for step in cell.steps) + 5 * ("wood" in config.methods)
+    refined = sum(REFINED_COST.get(step, 0) for step in cell.steps) * len(cell.refined)
+    return trained + sum(STEP_COST.get(step, 1) for step in cell.steps) + refined + 5 * ("wood" in config.methods)
 
 
 def outcomes(cells: Sequence[Cell], out: Path, jobs: int) -> Iterator[tuple[Cell, str]]:
