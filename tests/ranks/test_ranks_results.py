@@ -68,7 +68,7 @@ def test_prototypes_do_not_depend_on_who_has_seen_which_photo(worlds: dict[int, 
     for name in ("negative_source", "trimmed_source", "negative_valid", "trimmed_valid", "positive_valid"):
         assert torch.equal(one[name], other[name]), name
     for name in ("positive", "positive_weight", "negative", "trimmed"):
-        torch.testing.assert_close(other[name], one[name], atol=1e-6, rtol=1e-6, msg=name)
+        torch.testing.assert_close(other[name], one[name], atol=1e-6, rtol=1e-6, msg=lambda told, name=name: f"{name}: {told}")
 
 
 @pytest.mark.parametrize("count", [2, 4])
