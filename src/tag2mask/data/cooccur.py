@@ -131,7 +131,7 @@ def recent_scene(config: CooccurConfig, index: int) -> Scene:
 
 @functools.lru_cache(maxsize=2)
 def _kept_scenes(size: int) -> Callable[[CooccurConfig, int], Scene]:
-    """``render_scene`` with a memory of ``KEPT_BYTES`` at most."""
+    """``render_scene`` with a memory of ``KEPT_BYTES``, or of one scene where that is more."""
     return functools.lru_cache(maxsize=max(1, KEPT_BYTES // (5 * size * size)))(render_scene)
 
 
