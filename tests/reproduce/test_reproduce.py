@@ -316,7 +316,7 @@ def test_the_preset_is_what_fpr_computes_and_is_named_so() -> None:
     voc = DataConfig(kind="voc", root="/voc")
     large = {form: scale_of("voc", voc, (0,), form).sets[0] for form in ("", "default", "paper", "authors")}
     assert large[""].settings().fpr == large["paper"].settings().fpr == PAPER and large["authors"].settings().fpr == AUTHORS
-    default = replace(large["default"].settings(), data=DataConfig(), seeds=RunConfig().seeds, threads=0)
+    default = replace(large["default"].settings(), data=DataConfig(), seeds=RunConfig().seeds)
     assert default == RunConfig(), "what `tag2mask train` does: the default is for a frozen network"
     with pytest.raises(InputError, match="--preset 'ours' is unknown; expected one of default, paper, authors"):
         scale_of("laptop", None, (0,), "ours")

@@ -16,7 +16,7 @@ from tag2mask.presets import PAPER_AT_SCALE
 from tag2mask.report.published import FIGURE_7A, FIGURE_7A_REGION, FIGURE_7B
 from tag2mask.reproduce.cells import Cell
 from tag2mask.reproduce.draw import COLOURS, MARKS, picture, plain
-from tag2mask.reproduce.over_seeds import OverSeeds, above, in_seeds, over_seeds, spread, verdict
+from tag2mask.reproduce.over_seeds import OverSeeds, above, change, in_seeds, over_seeds, spread, verdict
 from tag2mask.reproduce.result import Claim, Result, Table, with_untold
 from tag2mask.reproduce.scales import DataSet, Scale
 
@@ -179,7 +179,7 @@ def claims_of(
         told = ", ".join(f"K {k}: {np.mean(v):.1f}" for k, v in counts.items())
         found.append(Claim(SENTENCES[3], f"{told}{below[:-1]}; ten are best{in_seeds(gains)}.", verdict(gains)))
         gains = above(counts["1"], on["continued"], on["halo"])
-        told = f"{np.mean(gains):+.1f} above the better control on {dataset.name}{in_seeds(gains)}."
+        told = f"{change(gains)} above the better control on {dataset.name}{in_seeds(gains)}."
         found.append(Claim(SENTENCES[4], told, verdict(gains)))
     return with_untold(found, SENTENCES)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tag2mask.reproduce.cells import figures
 from tag2mask.reproduce.scales import DataSet, Scale
@@ -113,7 +114,7 @@ def in_seeds(gains: Sequence[float]) -> str:
     return f", in {sum(gain > 0 for gain in gains)} of {len(gains)} seed{'s'[: len(gains) > 1]}"
 
 
-def change(values: Sequence[float]) -> str:
+def change(values: Sequence[float] | NDArray[np.float64]) -> str:
     """``+4.8``, the mean over seeds; a dash where a seed's is not known."""
     return f"{np.mean(values):+.1f}" if np.isfinite(values).all() else "–"
 

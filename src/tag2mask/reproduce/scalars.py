@@ -12,7 +12,7 @@ from tag2mask.report.published import ABSENT_PROBABILITY, BINARY_CROSS_ENTROPY, 
 from tag2mask.reproduce import fig8
 from tag2mask.reproduce.cells import Cell
 from tag2mask.reproduce.draw import Dots, dots, picture
-from tag2mask.reproduce.over_seeds import OverSeeds, above, in_seeds, over_seeds, spread, verdict
+from tag2mask.reproduce.over_seeds import OverSeeds, above, change, in_seeds, over_seeds, spread, verdict
 from tag2mask.reproduce.result import Claim, Result, Table, with_untold
 from tag2mask.reproduce.scales import DataSet, Scale
 from tag2mask.score.metrics import mean_of_known
@@ -121,7 +121,7 @@ def missing_table(
     rows = []
     for method in METHODS:
         whole, less = (each.values(method, protocol, "miou") for each in (runs, removed))
-        rows.append((scale.titles[method], spread(whole), spread(less), f"{np.mean(less) - np.mean(whole):+.1f}"))
+        rows.append((scale.titles[method], spread(whole), spread(less), change(np.subtract(less, whole))))
     caption = f"{runs.caption(dataset, protocol)} Scored against all tags."
     return Table(caption, ("mIoU", "all tags", f"{MISSING:.0%} of the tags missing", "difference"), tuple(rows))
 

@@ -15,8 +15,10 @@ from tag2mask.stages.table import TITLES
 SCALES = ("laptop", "voc", "coco")
 SCENES = "scenes"
 """Name of the built-in set."""
-SMALL = 192
-"""Size at which scenes of 128 x 128 are refined and segmented; at the 320 of photos it takes three times as long."""
+SMALL = 128
+"""Side of the scenes, at which they are refined and segmented; at the 320 of photos it takes six times as long."""
+SMALL_EPOCHS = 6
+"""For which segmenters of scenes are trained, half of those of photos."""
 HOSTS = ("cam", "seam", "mctformer")
 FORMS = {"default": TITLES["fpr"], "paper": "FPR, preset paper", "authors": "FPR, preset authors"}
 """What `--preset` takes, and how FPR is called with it: SEAM and MCTformer have one published setting for both."""
@@ -34,9 +36,11 @@ class DataSet:
     """Name of a split that is not trained on; none if empty."""
     form: str = "default"
     """What FPR computes, one of ``FORMS``; on the published networks ``paper`` or ``authors``."""
+    threads: int = 1
+    """Of a run. 0: all that its process has, for sets so large that last bits matter less than hours."""
 
     def settings(self, host: str = "cam", seed: int = 0) -> RunConfig:
-        """A run on these photos with one host and one seed, on one thread."""
+        """A run on these photos with one host and one seed."""
         published = self.preset == "paper"
         config = PRESETS[host] if published and host != "cam" else for_host(PRESETS[self.preset], host)
         if published and self.form == "authors" and host == "cam":
@@ -45,9 +49,10 @@ class DataSet:
             config = replace(config, fpr=PAPER_AT_SCALE if self.form == "paper" else AUTHORS_AT_SCALE)
         if self.name == SCENES:
             views = replace(config.refine.views, size=SMALL)
-            refine, segment = replace(config.refine, views=views), replace(config.segment, size=SMALL)
-            config = replace(config, refine=refine, segment=segment)
-        return replace(config, data=self.data, seeds=(seed,), threads=0 if published else 1)
+            optimiser = replace(config.segment.optimiser, epochs=SMALL_EPOCHS)
+            segment = replace(config.segment, size=SMALL, optimiser=optimiser)
+            config = replace(config, refine=replace(config.refine, views=views), segment=segment)
+        return replace(config, data=self.data, seeds=(seed,), threads=self.threads)
 
 
 @dataclass(frozen=True)
@@ -105,4 +110,5 @@ def scale_of(name: str, data: DataConfig | None, seeds: tuple[int, ...], form: s
         "fig7 trains 27 further runs of the paper's form for each seed, scalars one further host without some tags."
     )
     val = "val" if name == "voc" else data.split.replace("train", "val")
-    return Scale(name, (DataSet(name, data, "laptop" if form == "default" else "paper", val, form),), seeds, cost)
+    preset = "laptop" if form == "default" else "paper"
+    return Scale(name, (DataSet(name, data, preset, val, form, threads=0),), seeds, cost)

@@ -11,7 +11,7 @@ import numpy as np
 from tag2mask.report.published import TABLE_1
 from tag2mask.reproduce.cells import Cell, WorkStep
 from tag2mask.reproduce.draw import Dots, dots, picture
-from tag2mask.reproduce.over_seeds import OverSeeds, above, in_seeds, over_seeds, spread, verdict
+from tag2mask.reproduce.over_seeds import OverSeeds, above, change, in_seeds, over_seeds, spread, verdict
 from tag2mask.reproduce.result import Claim, Result, Table, with_untold
 from tag2mask.reproduce.scales import HOSTS, DataSet, Scale
 from tag2mask.stages.attribution import attributed
@@ -130,7 +130,7 @@ def gains_table(dataset: DataSet, rows: dict[str, OverSeeds]) -> Table:
     for host, row in rows.items():
         low, high = row.interval("matched")
         own = [spread(row.values(method, "matched", "miou")) for method in ("cam", *METHODS)]
-        gain = f"**{np.mean(row.gain('matched')):+.1f}**"
+        gain = f"**{change(row.gain('matched'))}**"
         lines.append((ROWS[host], *own, gain, f"{low:+.1f} to {high:+.1f}", *told(row)))
     caption = next(iter(rows.values())).caption(dataset, "matched")
     caption += (
@@ -171,7 +171,7 @@ def preserved(dataset: DataSet, cam: OverSeeds, advcam: OverSeeds) -> Claim:
     """Is what FPR gains on the plain CAM still there with AdvCAM?"""
     plain, climbed = cam.gain("matched"), advcam.gain("matched")
     share = PRESERVED * float(np.mean(plain))
-    told = f"{np.mean(climbed):+.1f} with AdvCAM and {np.mean(plain):+.1f} with the CAM on {dataset.name}."
+    told = f"{change(climbed)} with AdvCAM and {change(plain)} with the CAM on {dataset.name}."
     agrees = verdict([gain - share for gain in climbed]) if share > 0 else None
     return Claim(PRESERVED_SENTENCE, told, agrees)
 

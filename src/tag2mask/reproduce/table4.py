@@ -46,7 +46,7 @@ def cells(scale: Scale, out: Path) -> list[Cell]:
     """
     found = []
     for dataset in [each for each in scale.sets if each.name == SCENES]:
-        folder = draw_contexts(out / "out_of_distribution")
+        folder = draw_contexts(out.resolve() / "out_of_distribution")
         rivals = RivalsConfig(wood=WoodConfig(folder=str(folder), batch=BATCH))
         for seed in scale.seeds:
             config = replace(dataset.settings("cam", seed), methods=METHODS, rivals=rivals)

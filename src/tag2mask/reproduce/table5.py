@@ -11,7 +11,7 @@ import numpy as np
 from tag2mask.report.published import TABLE_5
 from tag2mask.reproduce.cells import Cell
 from tag2mask.reproduce.draw import Dots, dots, picture
-from tag2mask.reproduce.over_seeds import in_seeds, over_seeds, spread, verdict
+from tag2mask.reproduce.over_seeds import change, in_seeds, over_seeds, spread, verdict
 from tag2mask.reproduce.result import Claim, Result, Table, with_untold
 from tag2mask.reproduce.scales import Scale
 
@@ -57,7 +57,7 @@ def tell(scale: Scale, out: Path, protocol: str, command: str) -> Result:
             title = name or scale.titles[method]
             values = runs.values(method, protocol, "miou")
             ours[method] = float(np.mean(values))
-            gain = f"{np.mean(np.array(values) - base):+.1f}" if method != "continued" else ""
+            gain = change(np.array(values) - base) if method != "continued" else ""
             paper = f"{TABLE_5[published]:.1f}" if published else "–"
             above = published and published != "continued"
             paper_gain = f"{TABLE_5[published] - TABLE_5['continued']:+.1f}" if above else ""
@@ -76,7 +76,7 @@ def tell(scale: Scale, out: Path, protocol: str, command: str) -> Result:
         for method, sentence in SENTENCES.items():
             gains = runs.gain(protocol, method)
             told = (
-                f"{ours[method] - ours['continued']:+.1f} over BCE and {np.mean(gains):+.1f} over the better "
+                f"{ours[method] - ours['continued']:+.1f} over BCE and {change(gains)} over the better "
                 f"control on {dataset.name}{in_seeds(gains)}."
             )
             claims.append(Claim(sentence, told, verdict(gains)))
