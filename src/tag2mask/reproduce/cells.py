@@ -33,10 +33,10 @@ from tag2mask.stages.suppressed import measure_suppressed
 WorkStep = Literal["evaluate", "val", "crf", "advcam", "suppressed", "segment", "pictures"]
 STEPS: tuple[WorkStep, ...] = ("evaluate", "val", "crf", "advcam", "suppressed", "segment", "pictures")
 """What is done with a trained run, in this order."""
-TRAINING_COST = {"seam": 8, "mctformer": 4}
+TRAINING_COST = {"seam": 4, "mctformer": 4}
 """Of a method, where it is not 1."""
-STEP_COST: dict[WorkStep, int] = {"advcam": 30}
-REFINED_COST: dict[WorkStep, int] = {"crf": 7, "segment": 45}
+STEP_COST: dict[WorkStep, int] = {"advcam": 35}
+REFINED_COST: dict[WorkStep, int] = {"crf": 7, "segment": 30}
 """Of a step, where it is not 1, and of one for each refined method."""
 
 
@@ -282,7 +282,7 @@ def do(step: WorkStep, cell: Cell, folder: Path, report: Reporter) -> None:
         if cell.val:  # IRN's masks on the training photos; a segmenter on the others alone, where there are such
             pipeline.evaluate_stages(folder, (), "", report)
         pipeline.segment_run(folder, "irn", cell.refined, report)
-        pipeline.evaluate_stages(folder, (), cell.val, report)
+        pipeline.evaluate_stages(folder, (), cell.val, report, segmenters_alone=bool(cell.val))
 
 
 def has(folder: Path, cell: Cell, step: WorkStep) -> bool:

@@ -61,17 +61,18 @@ def complete(runs: OverSeeds, file: str, stage: str) -> bool:
 
 
 def stage_table(dataset: DataSet, runs: OverSeeds, file: str, titles: dict[str, str]) -> Table:
-    """Methods down, stages across."""
+    """Methods down, stages across: of photos that were not trained on, the segmenter alone."""
+    known = [stage for stage in COLUMNS if any(stage_values(runs, file, m, stage) for m in METHODS)]
     rows = [
-        (titles[m], *(spread(stage_values(runs, file, m, stage)) for stage in COLUMNS)) for m in METHODS
+        (titles[m], *(spread(stage_values(runs, file, m, stage)) for stage in known)) for m in METHODS
     ]
     first = next((each for each in runs.files(file) if each), {})
-    known = [str(each["seeds"][0]) for each in runs.files(file) if each]
+    seeds = [str(each["seeds"][0]) for each in runs.files(file) if each]
     caption = (
         f"{dataset.name}, split {first.get('split')}, {first.get('images')} images, protocol {first.get('protocol')}, "
-        f"seeds {', '.join(known)}. Maps, CRF and IRN are told a photo's tags, the segmenter is not."
+        f"seeds {', '.join(seeds)}. Maps, CRF and IRN are told a photo's tags, the segmenter is not."
     )
-    return Table(caption, ("mIoU", *COLUMNS.values()), tuple(rows))
+    return Table(caption, ("mIoU", *(COLUMNS[stage] for stage in known)), tuple(rows))
 
 
 def tell(scale: Scale, out: Path, protocol: str, command: str) -> Result:

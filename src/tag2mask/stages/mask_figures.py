@@ -23,9 +23,12 @@ FIGURES = ("miou", "precision", "recall", "fdr", "unsure")
 
 def score_seed(
     config: RunConfig, setup: SeedSetup, training: SeedSetup, truth: Truth, run: Path, methods: tuple[str, ...],
-    report: Reporter,
+    report: Reporter, segmenters_alone: bool = False,
 ) -> dict[str, dict[str, MaskCounts]]:  # fmt: skip
     """Pixel counts of every stage that a run has, by method and stage; masks of the split that are missing are made.
+
+    Args:
+        segmenters_alone: leave the stages out that are told tags.
 
     Returns:
         method -> stage -> counts; a segmenter's stage is ``segmenter:irn`` after its masks.
@@ -35,7 +38,7 @@ def score_seed(
         if not method_folder(run, setup.seed, method).is_dir():  # imported maps, which are of one seed
             continue
         counted[method] = {}
-        for refiner in ranks.once(partial(refiners_of, run, setup.seed, method)):
+        for refiner in () if segmenters_alone else ranks.once(partial(refiners_of, run, setup.seed, method)):
             folder = refine(config, setup, training, run, method, refiner, report).folder
             counted[method][refiner] = count_masks(setup, folder, truth)
         for source in ranks.once(partial(segmenter_sources, run, setup.seed, method)):

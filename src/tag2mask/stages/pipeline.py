@@ -187,8 +187,14 @@ def export_run(
 
 
 @holding_run
-def evaluate_stages(run: Path, methods: tuple[str, ...], split: str, report: Reporter) -> dict[str, Any]:
-    """Score the masks of every stage that the run has; writes stages.json, or stages.SPLIT.json, and returns it."""
+def evaluate_stages(
+    run: Path, methods: tuple[str, ...], split: str, report: Reporter, segmenters_alone: bool = False
+) -> dict[str, Any]:
+    """Score the masks of every stage that the run has; writes stages.json, or stages.SPLIT.json, and returns it.
+
+    Args:
+        segmenters_alone: leave the stages out that are told tags, which on another split are first to be computed.
+    """
     config = read_settings(run)
     device = set_up_torch(config.threads, config.device)
     first = config.seeds[0]
@@ -203,7 +209,8 @@ def evaluate_stages(run: Path, methods: tuple[str, ...], split: str, report: Rep
         training = set_up_seed(config, run, seed, device, report)
         setup = set_up_seed(config, run, seed, device, report, split) if other else training
         truth = Truth(require_masks(setup), setup.images)
-        results[seed] = score_seed(config, setup, training, truth, run, chosen_methods(config, chosen), report)
+        names = chosen_methods(config, chosen)
+        results[seed] = score_seed(config, setup, training, truth, run, names, report, segmenters_alone)
     summary = ranks.once(lambda: summarise_stages(results, split or config.data.split, config.refine))
     if not methods:
         ranks.once(lambda: write_result(run / (f"stages.{split}.json" if other else "stages.json"), summary))
