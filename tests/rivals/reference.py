@@ -1,4 +1,4 @@
-"""The rivals' losses in plain loops, written from method section 2.8 alone: nothing is fast or comes from the package."""
+"""The rivals' losses in plain loops, written from the papers alone: nothing is fast or comes from the package."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def test_deeplab_v1_head_sees_a_window_of_25_cells() -> None:
 
 
 def published_shapes() -> list[tuple[int, ...]]:
-    """Kernels of model A1 as method.md 2.11 lists them: stem, basic blocks, the dilated stage, two bottlenecks."""
+    """Kernels of model A1 as they were published: stem, basic blocks, the dilated stage, two bottlenecks."""
     shapes: list[tuple[int, ...]] = [(64, 3, 3, 3)]
     channels = 64
     for width, depth in ((128, 3), (256, 3), (512, 6)):

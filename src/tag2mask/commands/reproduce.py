@@ -18,7 +18,7 @@ PROTOCOLS = ("gtfree", "fixed", "matched", "oracle")
 def reproduce(arguments: list[str]) -> int:
     """Compute items of the paper, on the built-in scenes or on photos of one's own."""
     from tag2mask.config import DataConfig
-    from tag2mask.settings import build
+    from tag2mask.settings import build, with_lists
 
     parser = new_parser(
         "reproduce",
@@ -42,7 +42,7 @@ def reproduce(arguments: list[str]) -> int:
     parser.add_argument("--yes", action="store_true", help="Start a scale that costs hours without being asked again.")
     parser.add_class_arguments(DataConfig, "data")
     common(parser)
-    values = parser.parse_args(arguments)
+    values = parser.parse_args(with_lists(arguments, "data"))
     if values.jobs < 1:
         raise InputError(f"--jobs is {values.jobs}; expected 1 or more.")
     if values.protocol not in PROTOCOLS:
@@ -51,6 +51,8 @@ def reproduce(arguments: list[str]) -> int:
         raise InputError(f"--seeds {values.seeds!r}; expected numbers such as 0,1,2.")
     seeds = tuple(int(part) for part in method_names(values.seeds))
     given = values.as_dict()["data"]
+    if given["root"] and not any(argument.startswith("--data.kind") for argument in arguments):
+        given["kind"] = kind_of(values.scale, given["root"])
     own = build(DataConfig, given, "the settings", "data.") if given["root"] else None
     from tag2mask.reproduce.scales import scale_of
 
@@ -73,6 +75,15 @@ def reproduce(arguments: list[str]) -> int:
         print(result.markdown())
         print(f"written: {Path(values.out) / name}.json and .md")
     return 1 if any(result.missing for result in results) else 0
+
+
+def kind_of(scale: str, root: str) -> str:
+    """Which layout the photos have: at ``voc`` and ``coco`` the set's own, else what the folder looks like."""
+    from tag2mask.data.layout import layout_of
+
+    if not Path(root).is_dir():
+        raise InputError(f"--data.root: there is no folder {root!r}; give the folder of the data set.")
+    return layout_of(Path(root)) if scale == "laptop" else scale
 
 
 def data_options(given: dict[str, Any]) -> Iterator[str]:

@@ -59,4 +59,4 @@ CRF_PRESETS: dict[str, CRFConfig] = {
     # Segmentation of ExCEL on VOC; on softmax. The numbers are WeCLIP's.
     "excel": CRFConfig(bilateral_sd=64, bilateral_colour_sd=5, bilateral_weight=4),
 }
-"""Settings by the pipeline that published them (method.md section 2.9)."""
+"""Settings by the pipeline that published them."""

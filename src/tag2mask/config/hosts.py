@@ -10,7 +10,7 @@ from tag2mask.errors import require
 
 @dataclass(frozen=True)
 class SeamConfig:
-    """Pixel correlation and equivariance (SEAM; method section 2.5)."""
+    """Pixel correlation and equivariance (SEAM; Wang et al., CVPR 2020)."""
 
     levels: tuple[str, ...] = ()
     """Stages whose outputs, beside the colours, say which pixels belong together. Default: conv4 and conv5 of a
@@ -51,7 +51,7 @@ class SeamConfig:
 
 @dataclass(frozen=True)
 class MctformerConfig:
-    """A transformer with a token for each class (MCTformer; method section 2.7)."""
+    """A transformer with a token for each class (MCTformer; Xu et al., CVPR 2022)."""
 
     version: Literal["v2", "plus"] = "v2"
     """v2: patch logits are the spatial mean of the class maps. plus: ranked pooling, a loss that keeps the class tokens

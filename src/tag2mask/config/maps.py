@@ -15,7 +15,7 @@ ATTRIBUTIONS = ("cam", "advcam", *LIBRARY_ATTRIBUTIONS)
 
 @dataclass(frozen=True)
 class AdvcamConfig:
-    """Anti-adversarial climbing (AdvCAM; method section 2.4)."""
+    """Anti-adversarial climbing (AdvCAM; Lee et al., CVPR 2021)."""
 
     iterations: int = 3
     """Images on the way up, the photo itself among them; half of them at scale 0.5. Each takes a forward and a backward

@@ -1,4 +1,6 @@
-"""MCTformer: a transformer with a token for each class, whose attention refines its class maps (method section 2.7).
+"""MCTformer: a transformer with a token for each class, whose attention refines its class maps.
+
+L. Xu et al., "Multi-class Token Transformer for Weakly Supervised Semantic Segmentation", CVPR 2022.
 
 Where vision transformers' weights are to be had, any of timm's serves. Where they are not, a few new blocks stand on a
 frozen convolutional backbone.

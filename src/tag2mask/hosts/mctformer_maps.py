@@ -1,4 +1,4 @@
-"""What MCTformer makes of tokens, class maps and attention: pooled logits, losses, fused maps (method section 2.7)."""
+"""What MCTformer makes of tokens, class maps and attention: pooled logits, losses, fused maps."""
 
 from __future__ import annotations
 

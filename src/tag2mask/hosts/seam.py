@@ -1,7 +1,7 @@
 """SEAM: class activation maps that agree between a photo and its smaller copy, refined by pixel correlation.
 
-Y. Wang et al., "Self-supervised Equivariant Attention Mechanism for Weakly Supervised Semantic Segmentation", 2020;
-method section 2.5. False Positive Rectification acts on the maps of the photo, branch 1.
+Y. Wang et al., "Self-supervised Equivariant Attention Mechanism for Weakly Supervised Semantic Segmentation",
+CVPR 2020. False Positive Rectification acts on the maps of the photo, branch 1.
 """
 
 from __future__ import annotations

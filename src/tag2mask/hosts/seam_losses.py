@@ -1,4 +1,4 @@
-"""The losses of SEAM: classification of two views, min-pool, equivariance, cross equivariance (method section 2.5).
+"""The losses of SEAM: classification of two views, min-pool, equivariance, cross equivariance.
 
 An absent class has the map 0 in all of them, so only the maps of present classes are brought to the pixels of a view:
 ``present_planes`` picks them. An unknown tag (-1) is left out: its class is neither present nor counted.

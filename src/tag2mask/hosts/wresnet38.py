@@ -1,6 +1,6 @@
 """WResNet-38, model A1: the wide pre-activation ResNet of DeepLab-v1, SEAM and PSA, at stride 8.
 
-Z. Wu et al., "Wider or Deeper: Revisiting the ResNet Model for Visual Recognition", 2016; method.md 2.11.
+Z. Wu et al., "Wider or Deeper: Revisiting the ResNet Model for Visual Recognition", 2016.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""AdvCAM: maps of an image and of what it becomes when it climbs its class's score (method section 2.4).
+"""AdvCAM: maps of an image and of what it becomes when it climbs its class's score.
+
+J. Lee, E. Kim and S. Yoon, "Anti-Adversarially Manipulated Attributions for Weakly and Semi-Supervised Semantic
+Segmentation", CVPR 2021.
 
 A network looks at the parts that suffice to name a class. When the image is changed a little, again and again, so
 that the class scores higher, further parts of the object come to count; the maps of all these images, added up, cover

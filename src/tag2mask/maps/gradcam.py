@@ -1,4 +1,4 @@
-"""Grad-CAM as AdvCAM computes it in every step (method section 2.4), for copies of an image at once."""
+"""Grad-CAM as AdvCAM computes it in every step, for copies of an image at once."""
 
 from __future__ import annotations
 

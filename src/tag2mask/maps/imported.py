@@ -1,4 +1,4 @@
-"""Other people's localization maps: their files read as ours, one or a whole folder (method section 2.2).
+"""Other people's localization maps: their files read as ours, one or a whole folder.
 
 ==============================================  =======================================================================
 file                                            from

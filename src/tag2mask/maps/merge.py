@@ -1,4 +1,4 @@
-"""Multi-scale and mirrored views, merged into one output or one set of localization maps (method section 2.2)."""
+"""Multi-scale and mirrored views, merged into one output or one set of localization maps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Single objects out of class maps: pixels follow their displacements to a centre (method section 2.3, step F)."""
+"""Single objects out of class maps: pixels follow their displacements to a centre (IRN)."""
 
 from __future__ import annotations
 

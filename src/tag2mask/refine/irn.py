@@ -1,4 +1,4 @@
-"""IRN: a network for class boundaries and displacements to centres, its losses, and refined maps (method section 2.3).
+"""IRN: a network for class boundaries and displacements to centres, its losses, and refined maps.
 
 J. Ahn, S. Cho and S. Kwak, "Weakly supervised learning of instance segmentation with inter-pixel relations", CVPR 2019.
 The backbone is frozen and stays outside: its levels come in, so they can be cached.

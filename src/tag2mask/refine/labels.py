@@ -1,4 +1,4 @@
-"""Labels that are sure of themselves, out of two that err on different sides (method section 2.3, step A)."""
+"""Labels that are sure of themselves, out of two that err on different sides (PSA, IRN)."""
 
 from __future__ import annotations
 

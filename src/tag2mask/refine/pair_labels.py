@@ -1,4 +1,4 @@
-"""What is known about pairs of pixels, and the affinity loss that learns from it (method sections 2.3 A, D and 2.6)."""
+"""What is known about pairs of pixels, and the affinity loss that learns from it (PSA, IRN)."""
 
 from __future__ import annotations
 

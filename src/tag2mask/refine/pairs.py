@@ -1,4 +1,4 @@
-"""Pairs of neighbouring pixels and the straight paths between them (method section 2.3, step C).
+"""Pairs of neighbouring pixels and the straight paths between them (PSA, IRN).
 
 A pair is a source pixel and a direction (dy, dx) that leads to its destination. Half of all directions within the
 radius is enough, as affinity is symmetric. Letters: P directions, S sources, L points of a path.
@@ -113,7 +113,7 @@ class PairGeometry:
         return 1 - values.view(n, len(self.paths), rows * columns)  # (N, P, S)
 
     def feature_affinity(self, features: Tensor) -> Tensor:
-        """a(i, j) = exp(-mean over channels of |f_i - f_j|): the affinity of AffinityNet (method section 2.6).
+        """a(i, j) = exp(-mean over channels of |f_i - f_j|): the affinity of AffinityNet (PSA).
 
         Args:
             features: (N, D, H, W) float, with gradient.

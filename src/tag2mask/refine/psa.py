@@ -1,7 +1,7 @@
 """AffinityNet of PSA: features whose likeness says which pixels belong together, and maps refined by it.
 
 J. Ahn and S. Kwak, "Learning pixel-level semantic affinity with image-level supervision for weakly supervised semantic
-segmentation", CVPR 2018; method section 2.6. As in IRN, the backbone is frozen and its levels come in. The walk is that
+segmentation", CVPR 2018. As in IRN, the backbone is frozen and its levels come in. The walk is that
 of IRN; what differs is the affinity, and that a background plane walks along.
 """
 

@@ -1,4 +1,4 @@
-"""The random walk over pairs of pixels, exact and sparse (method section 2.3, step E).
+"""The random walk over pairs of pixels, exact and sparse (PSA, IRN).
 
 The family squares the dense transition matrix eight times. Here the maps take the 256 steps one by one, through a
 matrix with at most 2 P + 1 entries in a column: the same result, without the N x N matrix that does not fit.

@@ -23,13 +23,8 @@ MARKS = {
 }  # fmt: skip
 
 
-@contextmanager
-def picture(out: Path, name: str, width: float = 8.0, height: float = 4.0, **options: Any) -> Iterator[Any]:
-    """Axes to draw on; on leaving, ``name.png`` and ``name.svg`` are written.
-
-    Args:
-        width, height: inches.
-        options: of ``subplots``, such as ``ncols``.
+def charts() -> Any:
+    """Matplotlib's ``pyplot``, which draws into files alone.
 
     Raises:
         InputError: matplotlib is not installed.
@@ -42,6 +37,18 @@ def picture(out: Path, name: str, width: float = 8.0, height: float = 4.0, **opt
     matplotlib.rcParams["svg.hashsalt"] = "tag2mask"  # the same figures give the same file
     from matplotlib import pyplot
 
+    return pyplot
+
+
+@contextmanager
+def picture(out: Path, name: str, width: float = 8.0, height: float = 4.0, **options: Any) -> Iterator[Any]:
+    """Axes to draw on; on leaving, ``name.png`` and ``name.svg`` are written.
+
+    Args:
+        width, height: inches.
+        options: of ``subplots``, such as ``ncols``.
+    """
+    pyplot = charts()
     figure, axes = pyplot.subplots(figsize=(width, height), layout="constrained", **options)
     try:
         yield axes

@@ -11,6 +11,7 @@ from tag2mask.errors import InputError
 from tag2mask.progress import Reporter
 from tag2mask.reproduce import fig3, fig5, fig6, fig7, fig8, scalars, table1, table2, table4, table5
 from tag2mask.reproduce.cells import Cell, compute, merged
+from tag2mask.reproduce.draw import charts
 from tag2mask.reproduce.page import write_page
 from tag2mask.reproduce.result import Result, read_result
 from tag2mask.reproduce.scales import Scale
@@ -59,9 +60,10 @@ def reproduce(
     """Compute items and write NAME.json and NAME.md of each, and a page of all that ``out`` has; runs are resumed.
 
     Raises:
-        InputError: an unknown item, or no run of an item could be computed.
+        InputError: an unknown item, no matplotlib, or no run of an item could be computed.
     """
     chosen = chosen_items(names)
+    charts()  # whether it is there is known before hours of runs
     out.mkdir(parents=True, exist_ok=True)
     wanted = {name: ITEMS[name].cells(scale, out) for name in chosen}
     cells = merged(cell for own in wanted.values() for cell in own)

@@ -1,4 +1,6 @@
-"""CLIMS: a model of pictures and words (CLIP) says whether a map has found what its tag says (method section 2.8).
+"""CLIMS: a model of pictures and words (CLIP) says whether a map has found what its tag says.
+
+J. Xie et al., "CLIMS: Cross Language Image Matching for Weakly Supervised Semantic Segmentation", CVPR 2022.
 
 The map m = sigmoid(M) of a present class cuts the photo x in two: what it shows, m x, has to be like the class's words
 and unlike words for backgrounds; what it hides, (1 - m) x, has to be unlike the class's words.

@@ -1,4 +1,7 @@
-"""EPS: maps of objects and background together have to look like a saliency map (method section 2.8).
+"""EPS: maps of objects and background together have to look like a saliency map.
+
+S. Lee et al., "Railroad is not a Train: Saliency as Pseudo-pixel Supervision for Weakly Supervised Semantic
+Segmentation", CVPR 2021.
 
 L = L_BCE + w MSE(S, lambda FG + (1 - lambda)(1 - BG)). The class maps and one map more, of the background, compete in
 a softmax over the C + 1 channels.

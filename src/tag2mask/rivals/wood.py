@@ -1,4 +1,6 @@
-"""W-OoD: photos that show no class, but what goes with the classes, teach what is not the class (method section 2.8).
+"""W-OoD: photos that show no class, but what goes with the classes, teach what is not the class.
+
+J. Lee et al., "Weakly Supervised Semantic Segmentation using Out-of-Distribution Data", CVPR 2022.
 
 L = L_BCE + w_d L_d + w_ood L_ood. Once before the training, from the class activation map's network: the mean feature
 mu_c of every class, and K clusters k_j of the features of the out-of-distribution (OoD) photos. A photo's feature z is

@@ -12,7 +12,7 @@ from tag2mask.segment.network import SegmentationNetwork
 from tag2mask.segment.small import build_small
 
 BATCH_NORM_MOMENTUM = 3e-4
-"""Of DeepLab-v1, whose batch norms learn (method.md 2.11)."""
+"""Of DeepLab-v1, whose batch norms learn."""
 
 
 def build_segmenter(config: SegmentConfig, class_count: int) -> SegmentationNetwork:
@@ -29,7 +29,7 @@ def build_segmenter(config: SegmentConfig, class_count: int) -> SegmentationNetw
 
 
 def build_deeplab_v2(config: SegmentConfig, class_count: int) -> SegmentationNetwork:
-    """DeepLab-v2 on a timm encoder at stride 8 (ResNet-101 with dilations 2 and 4, method.md 2.10)."""
+    """DeepLab-v2 on a timm encoder at stride 8 (ResNet-101 with dilations 2 and 4)."""
     encoder, levels = timm_encoder(config)
     deep = levels[-1]
     if deep.stride != config.output_stride:
@@ -42,7 +42,7 @@ def build_deeplab_v2(config: SegmentConfig, class_count: int) -> SegmentationNet
 
 
 def build_deeplab_v1(config: SegmentConfig, class_count: int) -> SegmentationNetwork:
-    """DeepLab-v1 on WResNet-38 (method.md 2.11)."""
+    """DeepLab-v1 on WResNet-38."""
     encoder = wresnet38_encoder(config)
     head = LargeFieldOfView(4096, class_count + 1, config.rates[0])
     network = SegmentationNetwork(encoder, ("final",), head, class_count, 8, 8, config)

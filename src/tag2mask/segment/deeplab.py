@@ -12,7 +12,7 @@ HIDDEN = 512
 class SummedDilations(nn.Module):
     """The head of DeepLab-v2 (atrous spatial pyramid pooling): sum_r conv3x3_r(x), a convolution for each dilation r.
 
-    L. Chen et al., "DeepLab", TPAMI 2017, section 3.2; method.md 2.10. There is no image pooling and no 1x1 branch.
+    L. Chen et al., "DeepLab", TPAMI 2017, section 3.2. There is no image pooling and no 1x1 branch.
 
     Args:
         channels: D of the level; outputs: C + 1; rates: dilations r, each with padding r.

@@ -18,14 +18,14 @@ from tag2mask.shares import divided
 IGNORE = 255
 """Label of the pixels that count nowhere."""
 SCALES = (1.0, 0.75, 0.5)
-"""Of the multi-scale loss (method.md 2.10)."""
+"""Of the multi-scale loss."""
 PixelLoss = Literal["cross_entropy", "balanced"]
 
 
 def pixel_loss(logits: Tensor, labels: Tensor, form: PixelLoss = "cross_entropy") -> Tensor:
     """L = mean of -log softmax(logits)_label over the labelled pixels, or the balanced form of it.
 
-    ``balanced`` (DSRG, method.md 2.4) is the mean over the foreground pixels plus the mean over the background pixels
+    ``balanced`` (DSRG, CVPR 2018) is the mean over the foreground pixels plus the mean over the background pixels
     of the batch: a photo is mostly background, and a class must not vanish in it. A part without pixels is 0.
 
     Args:
@@ -83,7 +83,7 @@ def multi_scale_logits(network: SegmentationNetwork, images: Tensor) -> list[Ten
 
 
 def multi_scale_loss(logits: list[Tensor], labels: Tensor, multiple: int, form: PixelLoss = "cross_entropy") -> Tensor:
-    """L = L(Z_1) + L(Z_.75) + L(Z_.5) + L(max_s Z_s), each against the labels on its own grid (method.md 2.10).
+    """L = L(Z_1) + L(Z_.75) + L(Z_.5) + L(max_s Z_s), each against the labels on its own grid.
 
     Args:
         logits: Z_s, (N, C + 1, h_s, w_s), the finest first; the maximum is taken on its grid, bilinear.
