@@ -31,7 +31,7 @@ from tag2mask.hosts import Host, HostOutput
 from tag2mask.hosts.inputs import PhotoInputs
 from tag2mask.hosts.labelled import LabelledInputs
 from tag2mask.maps.merge import merged_output
-from tag2mask.processes import available_cores, keep_freed_memory
+from tag2mask.processes import available_cores, cores_are_shared, keep_freed_memory
 from tag2mask.progress import Step
 from tag2mask.runs import append_lines, keep_lines
 
@@ -50,7 +50,7 @@ def set_up_torch(threads: int, device: str) -> torch.device:
     """
     torch.set_flush_denormal(True)
     keep_freed_memory()
-    if threads or ranks.local_world() > 1:
+    if threads or ranks.local_world() > 1 or cores_are_shared():
         torch.set_num_threads(threads or available_cores())
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -82,6 +82,11 @@ def available_cores() -> int:
     return max(1, cores // (int(os.environ.get("LOCAL_WORLD_SIZE", "1")) * _workers))
 
 
+def cores_are_shared() -> bool:
+    """Whether this is one of several workers that are busy at once."""
+    return _workers > 1
+
+
 def start_worker(workers: int = 1) -> None:
     """What a worker does first: one thread, as cores are shared out already, and no life after its parent's.
 

@@ -8,7 +8,7 @@ import platform
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import wraps
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -111,22 +111,24 @@ class BusyError(InputError):
 @contextmanager
 def locked_in_turn(folder: Path, report: Reporter) -> Iterator[None]:
     """``locked``, once whoever holds the folder has finished: for what several runs share, and each leaves whole."""
-    with ExitStack() as held:
-        told = False
-        while True:
-            try:
-                held.enter_context(locked(folder))
-                break
-            except BusyError as error:
-                if not told:
-                    report.say(f"waiting: {error}")
-                told = True
-                time.sleep(LOCK_SECONDS)
+
+    @contextmanager
+    def waited() -> Iterator[None]:
+        with ExitStack() as held:
+            told = False
+            while True:
+                try:
+                    held.enter_context(_locked(folder))
+                    break
+                except BusyError as error:
+                    if not told:
+                        report.say(f"waiting: {error}")
+                    told = True
+                    time.sleep(LOCK_SECONDS)
+            yield
+
+    with _for_all(waited):
         yield
-
-
-_held: set[tuple[str, Path]] = set()
-"""Numbers of processes and the locks they hold; those that a forked process inherits are its parent's."""
 
 
 @contextmanager
@@ -136,15 +138,32 @@ def locked(run: Path) -> Iterator[None]:
     Of processes that work on one run together, the first holds it for all. Within one process it may be held again by
     what is called meanwhile. On a folder that cannot be written to it is the first thing that fails.
     """
+    with _for_all(lambda: _locked(run)):
+        yield
+
+
+@contextmanager
+def _for_all(hold: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
+    """What one process holds by itself, and the first of several for all."""
     if is_member(os.environ):
         from tag2mask import ranks  # which is PyTorch's, and who looks at a run needs no network
 
         if ranks.world() > 1:
             with ExitStack() as held:
-                ranks.once(lambda: held.enter_context(locked(run)))
+                ranks.once(lambda: held.enter_context(hold()))
                 yield
                 ranks.wait()
             return
+    with hold():
+        yield
+
+
+_held: set[tuple[str, Path]] = set()
+"""Numbers of processes and the locks they hold; those that a forked process inherits are its parent's."""
+
+
+@contextmanager
+def _locked(run: Path) -> Iterator[None]:
     run.mkdir(parents=True, exist_ok=True)
     path, mine = run / "run.lock", f"{os.getpid()}@{platform.node()}"
     key = (mine, path.resolve())

@@ -150,6 +150,8 @@ ARGUMENTS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage",
     "--disable-component-update", "--no-first-run",
 ]  # fmt: skip
+VIEWS = "Number(document.getElementById('content').dataset.views ?? 0)"
+"""How many views the page has shown."""
 HOW = "no Chromium is found for the tests of the explorer; install it by `apt-get install -y chromium`"
 
 
@@ -201,9 +203,10 @@ class Page:
             time.sleep(0.05)
 
     def counted(self) -> None:
-        """Wait until the pass over all photos is done."""
-        self.page.wait_for_selector(".work", state="detached")
-        self.page.wait_for_load_state("networkidle")
+        """Wait until the pass over all photos is done, and shown."""
+        working, views = self.page.evaluate(f"[!!document.querySelector('.work'), {VIEWS}]")
+        if working:
+            self.until(f"{VIEWS} > {views}")
 
     def title(self) -> str:
         return str(self.page.text_content("h1"))
@@ -211,10 +214,12 @@ class Page:
     def texts(self, selector: str) -> list[str]:
         return [str(t) for t in self.page.locator(selector).all_text_contents()]
 
-    def choose(self, selector: str, label: str) -> None:
-        """Choose in a list and wait for what comes of it."""
+    def choose(self, selector: str, label: str, same_view: bool = False) -> None:
+        """Choose in a list and wait for the view that comes of it, unless the same is only changed."""
+        views = self.page.evaluate(VIEWS)
         self.page.select_option(selector, label=label)
-        self.page.wait_for_load_state("networkidle")
+        if not same_view:
+            self.until(f"{VIEWS} > {views}")
 
 
 @pytest.fixture

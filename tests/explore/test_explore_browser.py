@@ -34,7 +34,7 @@ def test_from_classes_to_a_prototype_to_what_it_suppresses(look: Callable[..., P
     assert page.title() == f"What is taken for {HOSTILE}"
     assert painted(page, ".card canvas") > 0
     first = page.texts(".card .name")
-    page.choose("#sort", "most suppressed pixels first")
+    page.choose("#sort", "most suppressed pixels first", same_view=True)
     pixels = [int(m[1].replace(",", "")) if (m := re.search(r"suppresses ([\d,]+) map", t)) else 0 for t in page.texts(".card")]
     assert pixels == sorted(pixels, reverse=True) and pixels[0] > 0 and sorted(page.texts(".card .name")) == sorted(first)
     page.page.click(".card a")
@@ -108,7 +108,7 @@ def test_the_map_is_panned_zoomed_and_hovered(look: Callable[..., Page], talk: T
     page.page.check("#every")
     assert page.texts("#epoch-words") == ["epochs 1 to 3"] and page.page.is_disabled("#epoch")
     changed()
-    page.choose("#class", "kite")
+    page.choose("#class", "kite", same_view=True)
     assert any("positive of kite" in text for text in page.texts("#keys li"))
     changed()
     page.page.focus("#plane")
@@ -194,11 +194,13 @@ def test_one_finger_scrolls_the_page_and_two_move_the_map(look: Callable[..., Pa
     page.page.wait_for_selector("#plane")
     assert page.page.is_hidden("#plane-keys .keys") and page.page.is_visible("#plane-keys .fingers")
     page.page.locator("#plane").scroll_into_view_if_needed()
-    box, state = page.page.locator("#plane").bounding_box(), "document.querySelector('#plane').toDataURL()"
+    state = "document.querySelector('#plane').toDataURL()"
     before, begin = page.page.evaluate(state), page.page.evaluate("scrollY")
-    x, y, fingers = box["x"] + 90, box["y"] + 200, page.context.new_cdp_session(page.page)
+    fingers = page.context.new_cdp_session(page.page)
 
     def move(count: int, by: tuple[int, int]) -> None:
+        box = page.page.locator("#plane").bounding_box()
+        x, y = box["x"] + 90, box["y"] + box["height"] / 2
         for kind, share in (("touchStart", 0), *(("touchMove", step / 8) for step in range(1, 9)), ("touchEnd", None)):
             points = [] if share is None else [{"x": x + 90 * n + by[0] * share, "y": y + by[1] * share, "id": n} for n in range(count)]
             fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
@@ -279,7 +281,7 @@ def test_a_new_photo(look: Callable[..., Page], talk: Talk, trained: Path, tmp_p
     for box in page.page.locator(".chances input").all():
         box.uncheck()
     assert "Choose a class above" in page.page.text_content(".pairs")
-    page.choose("#left", "FPR")
+    page.choose("#left", "FPR", same_view=True)
     page.page.wait_for_selector(".chances")
     drop = """async ([name, bytes]) => { const data = new DataTransfer();
         data.items.add(new File([new Uint8Array(bytes)], name, { type: "image/png" }));

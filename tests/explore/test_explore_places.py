@@ -87,10 +87,10 @@ def test_the_way_back_leads_to_the_same_place(look: Callable[..., Page], talk: T
     assert page.page.evaluate("scrollY") == 0 and page.page.is_disabled("text=Next negative")
     page.page.focus("text=Previous negative")
     page.page.keyboard.press("Enter")
-    page.until(f"document.querySelector('h1').textContent !== {json.dumps(last)}")
+    page.until(f"![undefined, {json.dumps(last)}].includes(document.querySelector('h1')?.textContent)")
     assert page.page.evaluate(FOCUS) == "previous negative"
     page.page.go_back()
-    page.until(f"document.querySelector('h1').textContent === {json.dumps(last)}")
+    page.until(f"document.querySelector('h1')?.textContent === {json.dumps(last)}")
     page.page.go_back()
     titled(page, "^What is taken")
     page.until(f"scrollY === {scroll}")
@@ -117,7 +117,7 @@ def test_choices_are_kept_from_photo_to_photo(look: Callable[..., Page], talk: T
     assert page.page.input_value("#class") == "2"
     page.open("#/negatives?class=0")
     page.counted()
-    page.choose("#sort", "most photos first")
+    page.choose("#sort", "most photos first", same_view=True)
     page.choose("#moment", "after rectification")
     page.until("location.hash.includes('moment=last')")
     assert page.page.input_value("#sort") == "photos"
@@ -184,11 +184,14 @@ def test_a_list_of_other_data_stops_ticks_alone(look: Callable[..., Page], run: 
     page.until("document.querySelectorAll('.card').length === 1")
     assert page.page.text_content("#status") == "p09 is off the block list for kite"
     assert page.page.evaluate("document.activeElement.ariaLabel") == "Take p12 off the list for pond"
-    page.page.route("**/api/blocked*", lambda route: route.abort())
-    for _ in range(2):
+    asked: list[str] = []
+    page.page.route("**/api/blocked*", lambda route: (asked.append(route.request.url), route.abort()))
+    for press in (1, 2):
         page.page.keyboard.press("Enter")
-        page.page.wait_for_load_state("networkidle")
-    page.until("document.querySelectorAll('.card .error').length === 1")
+        while len(asked) < press:
+            page.page.wait_for_timeout(20)
+        page.page.wait_for_timeout(200)
+        assert page.page.locator(".card .error").count() == 1
     page.open("#/compare?image=0&class=1")
     for _ in range(2):
         page.page.click(".facts input[type=checkbox]")
@@ -217,6 +220,10 @@ def test_a_photo_that_cannot_be_read_is_left_out(look: Callable[..., Page], run:
     assert (statistics.logits.any(axis=1) == [image != 1 for image in range(PHOTOS)]).all(), "the others of its batch are there"
     shutil.copy2(root / "images" / "p01.png", copy / "images" / "p01.png")
     assert talk.server.explorer.statistics(0, "fpr", "first") is None, "it is mended, and looked at again"
+    talk.count(seed=0, method="fpr", moment="first")
+    mended = talk.server.explorer.statistics(0, "fpr", "first")
+    assert mended is not None and not mended.unreadable and mended.logits[1].any()
+    assert mended is talk.server.explorer.statistics(0, "fpr", "first")
     (copy / "images" / "p01.png").write_bytes(b"no photo")
     page.open("#/compare?image=1&class=0")
     page.page.wait_for_selector(".error")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -127,7 +128,7 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
     pytest.fail("the worker is still there ten seconds after its parent")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="a setting of glibc")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
 def test_freed_memory_is_there_for_the_next_batch() -> None:
     """Each page that the system gives anew is a fault; 80 MB are freed and taken again."""
     code = (

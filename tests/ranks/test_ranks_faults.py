@@ -75,6 +75,27 @@ def test_mistakes_of_all_are_told_once(run_command: RunCommand, tmp_path: Path, 
     assert "Traceback" not in found.stderr and not (tmp_path / "run" / "settings.yaml").exists(), "nothing is begun"
 
 
+def test_all_wait_while_another_run_fills_the_cache(tmp_path: Path, environment: dict[str, str], tiny: list[str], scenes: list[str]) -> None:
+    run = tmp_path / "run"
+    script = (
+        "import sys, pathlib; from tag2mask.runs import locked\n"
+        "with locked(pathlib.Path(sys.argv[1])): print('held', flush=True); sys.stdin.read(1)"
+    )
+    command = [sys.executable, "-m", "tag2mask.cli", "train", "--out", str(run), *tiny, *scenes, "--methods", "fpr", "--devices", "2"]
+    holds = [sys.executable, "-c", script, str(run / "cache")]
+    with subprocess.Popen(holds, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdin is not None and other.stdout is not None and other.stdout.readline() == "held\n"
+        with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            told = next((line for line in process.stderr if "waiting: another process" in line), "")
+            assert told, "it says for whom, and does not end"
+            other.stdin.write("x")
+            other.stdin.flush()
+            rest = process.stderr.read()
+        assert process.returncode == 0, rest
+    assert len(weights(run)) == 2
+
+
 @pytest.mark.parametrize("arguments", [["--devices", "0"], ["--devices", "two"], ["--devices"], ["--devices=-1"]])
 def test_a_number_of_processes_that_is_none(arguments: list[str]) -> None:
     with pytest.raises(InputError, match="--devices"):

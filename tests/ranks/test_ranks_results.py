@@ -72,6 +72,10 @@ def test_prototypes_do_not_depend_on_who_has_seen_which_photo(worlds: dict[int, 
     # A photo halfway between two centroids may fall to either by the last bit; the mean of all positives stays.
     means = [torch.einsum("ck,ckd->cd", found["positive_weight"], found["positive"]) for found in (one, other)]
     torch.testing.assert_close(means[1], means[0], atol=1e-6, rtol=1e-6, msg="mean of the positives")
+    for c in range(len(one["positive"])):
+        own, theirs = (found["positive"][c, found["positive_valid"][c]] for found in (one, other))
+        apart = torch.cdist(own, theirs).amin(dim=1)
+        assert (apart < 1e-5).float().mean() >= 0.5, "centroids without such a photo stay as well"
 
 
 @pytest.mark.parametrize("count", [2, 4])

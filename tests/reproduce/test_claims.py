@@ -76,7 +76,7 @@ def test_table_4_counts_gains_above_both_controls(changes: dict[str, dict[str, f
 
 def test_table_4_without_advcam_says_so() -> None:
     without = {row: own for row, own in rows().items() if not row.startswith("advcam")}
-    claims = with_untold(table4.claims_of(without, list(table4.CLASSES), SCENES), table4.SENTENCES)
+    claims = with_untold(table4.claims_of(without, list(table4.CLASSES), SCENES), table4.SENTENCES, SCALE.names)
     (told,) = [claim for claim in claims if claim.paper == WITH_ADVCAM]
     assert told.agrees is None and "not computed" in told.ours
 
@@ -97,12 +97,22 @@ def test_what_is_preserved_with_advcam_and_what_adds_to_it(
 
 
 @pytest.mark.parametrize(
-    ("values", "agrees"),
-    [([50, 50.5, 51], True), ([50, 51.5, 51], False), ([50, 50.5], None), ([50, float("nan"), 51], None)],
+    ("values", "control", "agrees"),
+    [
+        ([50, 50.5, 51], 49.0, True), ([50, 50.5, 51], 50.0, None), ([50, 51.5, 51], 49.0, False), ([50, 50.5], 49.0, None),
+        ([50, float("nan"), 51], 49.0, None),
+    ],
 )  # fmt: skip
-def test_figure_7_is_stable_only_if_all_of_it_is_there(values: list[float], agrees: bool | None) -> None:
-    claim = fig7.within("stable", [[v, v] for v in values], 3, " on scenes; the better control has 52.0.")
+def test_figure_7_is_stable_only_if_all_of_it_is_there_and_does_something(
+    values: list[float], control: float, agrees: bool | None
+) -> None:
+    claim = fig7.within("stable", [[v, v] for v in values], 3, control, "scenes")
     assert claim.agrees is agrees and "nan" not in claim.ours
+    assert fig7.within("stable", [[v] for v in values], 3, control, "scenes").agrees is (False if agrees is False else None), "one seed"
+
+
+def test_figure_7_is_stable_in_each_seed_and_not_on_average_alone() -> None:
+    assert fig7.within("stable", [[50.0, 52.0], [52.0, 50.0]], 2, 40.0, "scenes").agrees is False
 
 
 @pytest.mark.parametrize(
@@ -111,7 +121,44 @@ def test_figure_7_is_stable_only_if_all_of_it_is_there(values: list[float], agre
 )
 def test_figure_6_needs_many_prototypes_to_call_three_few(pixels: list[int], agrees: bool | None) -> None:
     statistics: Any = SimpleNamespace(pixels=np.array([[1] * len(pixels), pixels]))
-    assert fig6.few_are_enough(statistics, "boat", 1, "scenes", 0).agrees is agrees
+    assert fig6.few_are_enough([statistics, statistics], "boat", 1, "scenes").agrees is agrees
+    assert fig6.few_are_enough([statistics], "boat", 1, "scenes").agrees in (None, False), "one seed says no yes"
+
+
+@pytest.mark.parametrize(
+    ("precision", "objects", "agrees"), [(95.0, 2.0, True), (80.0, 2.0, False), (95.0, 6.0, False), (95.0, 4.5, False)]
+)
+def test_figure_6_looks_at_the_objects_as_well(precision: float, objects: float, agrees: bool) -> None:
+    seed = {
+        "prototypes": {"suppressed: precision": precision, "suppressed: of the objects": objects},
+        "activation": {"suppressed: precision": 90.0, "suppressed: of the objects": 4.0},
+    }
+    assert fig6.objects_stay_whole([seed, seed], "scenes").agrees is agrees
+    assert fig6.objects_stay_whole([seed], "scenes").agrees is not True
+
+
+def test_figure_6_calls_nothing_background_of_which_most_is_object() -> None:
+    seed = {
+        "prototypes": {"suppressed: precision": 40.0, "suppressed: of the objects": 1.0},
+        "activation": {"suppressed: precision": 35.0, "suppressed: of the objects": 2.0},
+    }
+    assert fig6.objects_stay_whole([seed, seed], "scenes").agrees is False
+
+
+@pytest.mark.parametrize(
+    ("gained", "classes", "agrees"),
+    [([8, 8, 8], 8, True), ([7, 7, 7], 8, False), ([8, 7, 8], 8, None), ([0, 0], 1, False), ([1, 1], 1, True), ([19, 19], 20, True),
+     ([1, 1], 2, False)],
+)  # fmt: skip
+def test_nearly_all_classes_are_not_fewer_than_in_the_paper(gained: list[int], classes: int, agrees: bool | None) -> None:
+    assert scalars.nearly_all_gain(np.array(gained), classes, gained[0], "scenes").agrees is agrees
+
+
+def test_figure_5_wants_every_class_in_each_seed() -> None:
+    grows, shrinks = {"boat": (0.1, 0.2), "car": (0.1, 0.3)}, {"boat": (0.1, 0.2), "car": (0.3, 0.1)}
+    for seeds, agrees in (([grows, grows], True), ([grows, shrinks], False), ([grows], None), ([shrinks], False)):
+        claim = fig5.moved("apart", {"paper": seeds, "fpr": seeds}, SCALE, "silhouette")
+        assert claim.agrees is agrees and claim.about == "scenes"
 
 
 def test_figure_5_is_not_fooled_by_features_that_grow() -> None:
@@ -131,10 +178,13 @@ def test_missing_tags_hurt_only_if_something_is_lost(lost: dict[str, float], agr
     whole = {"cam": 50.0, "continued": 50.0, "halo": 50.0, "paper": 54.0, "fpr": 60.0}
     less = {method: mean - lost.get(method, 0.5) for method, mean in whole.items()}
     runs, removed = Runs(**whole), Runs(**less)
-    claim = scalars.limitation(runs, removed, SCENES, "gtfree")  # type: ignore[arg-type]
+    claim = scalars.limitation(runs, removed, SCALE, SCENES, "gtfree")  # type: ignore[arg-type]
     assert claim.agrees is agrees and "halo 0.5" in claim.ours
 
 
 def test_every_sentence_is_told_of_even_without_runs() -> None:
-    found = with_untold([Claim("a", "yes", True)], ("a", "b"))
-    assert [(claim.paper, claim.agrees) for claim in found] == [("a", True), ("b", None)]
+    found = with_untold([Claim("a", "yes", True, "scenes")], ("a", "b"), ("scenes", "mine"))
+    assert [(claim.paper, claim.about, claim.agrees) for claim in found] == [
+        ("a", "scenes", True), ("b", "scenes", None), ("a", "mine", None), ("b", "mine", None),
+    ]  # fmt: skip
+    assert [claim.paper for claim in with_untold([], ("a", "b"), ())] == ["a", "b"]

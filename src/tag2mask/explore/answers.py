@@ -22,7 +22,7 @@ from tag2mask.explore import embedding
 from tag2mask.explore.opened import OpenedRun
 from tag2mask.explore.photos import Thumbnails, jpeg, uploaded
 from tag2mask.explore.prototypes import Sources, confusions, described, listed, read_sources
-from tag2mask.explore.statistics import Statistics, grid_of, load_arrays, save_arrays, statistics_file
+from tag2mask.explore.statistics import Statistics, file_facts, grid_of, load_arrays, save_arrays, statistics_file
 from tag2mask.explore.work import Job, Steps, Worker
 from tag2mask.presets import method_config
 from tag2mask.stages.blocked import FILE, SEVERAL_SEEDS, Pairs, fits, read_blocked, write_blocked
@@ -174,10 +174,13 @@ class Explorer:
         if not self.run.weights_file(seed, method, moment).is_file():  # the training goes on still
             return None
         path = self._statistics_file(seed, method, moment)
-        found = read_statistics(path, path.stat().st_mtime_ns) if path.is_file() else None
+        try:
+            found = read_statistics(path, path.stat().st_mtime_ns)
+        except FileNotFoundError:
+            return None
         if found is not None and found.unreadable and (paths := image_paths(self.images(seed))) is not None:
-            left_out = [paths[image] for image in found.unreadable if paths[image].is_file()]
-            if any(photo.stat().st_ctime_ns > path.stat().st_mtime_ns for photo in left_out):  # it may be mended
+            facts = [file_facts(paths[image]) for image in found.unreadable]
+            if facts != found.unreadable_facts:  # one may be mended
                 path.unlink(missing_ok=True)
                 return None
         return found
@@ -203,8 +206,12 @@ class Explorer:
             file = self.run.prototype_file(seed, method, moment)
             shape = read_sources(file).valid.shape
             yield 0, len(self.images(seed))
+            paths = image_paths(self.images(seed))
+            before = [file_facts(path) for path in paths] if paths is not None else []
             yield from look_at_all(lambda: self._network_of(seed), method, weights, file, found)
-            save_arrays(target, found[0].arrays(*shape))
+            facts = [before[image] for image in found[0].unreadable] if before else []
+            arrays = {"unreadable_facts": np.array(facts, np.int64).reshape(-1, 2), **found[0].arrays(*shape)}
+            save_arrays(target, arrays)
 
         return self._told(self.worker, target.name, steps, begin)
 

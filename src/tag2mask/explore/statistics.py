@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from tag2mask.errors import InputError
 
-VERSION = 2
+VERSION = 3
 """Of the file; another version is made again."""
 
 
@@ -28,7 +28,8 @@ class Statistics:
     rank of the nearest negative at each of its h * w map pixels or -1; ``sources`` (R, 4) int32 [class, rank, h, w]
     with ``regions``, flat bool, the activated region that became the negative; ``causes`` (R, M) float32, the share of
     each region that the masks of the data call ``cause_names``, M of them, 0 where the data has no masks;
-    ``unreadable`` (B,) int32, images that were left out as their photos cannot be read.
+    ``unreadable`` (B,) int32, images that were left out as their photos cannot be read, with ``unreadable_facts``,
+    (B, 2) int64, what ``file_facts`` said of them before.
     """
 
     def __init__(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -37,6 +38,7 @@ class Statistics:
         self.sources, self.regions, self.causes = arrays["sources"], arrays["regions"], arrays["causes"]
         self.cause_names: list[str] = arrays["cause_names"].tolist()
         self.unreadable: list[int] = arrays.get("unreadable", np.zeros(0)).tolist()  # a fig6.npz may be of before
+        self.unreadable_facts: list[list[int]] = arrays.get("unreadable_facts", np.zeros((0, 2))).tolist()
         self._pair_rows = {(int(c), int(i)): n for n, (c, i) in enumerate(self.pairs[:, :2])}
         self._source_rows = {(int(c), int(k)): n for n, (c, k) in enumerate(self.sources[:, :2])}
         self._pair_ends = np.cumsum(self.pairs[:, 2].astype(np.int64) * self.pairs[:, 3])
@@ -123,6 +125,15 @@ def file_hash(path: Path, changed: int) -> str:
     """SHA-256 of a file that was ``changed`` at a time in nanoseconds."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_facts(path: Path) -> list[int]:
+    """Size in bytes and time of change in nanoseconds: not the same once it is written anew. -1 where there is none."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return [-1, -1]
+    return [facts.st_size, facts.st_ctime_ns]
 
 
 def save_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:

@@ -30,8 +30,8 @@ from tag2mask.stages.attribution import attributed
 from tag2mask.stages.network import set_up_seed
 from tag2mask.stages.suppressed import measure_suppressed
 
-WorkStep = Literal["evaluate", "val", "crf", "advcam", "suppressed", "segment", "pictures"]
-STEPS: tuple[WorkStep, ...] = ("evaluate", "val", "crf", "advcam", "suppressed", "segment", "pictures")
+WorkStep = Literal["evaluate", "crf", "advcam", "suppressed", "segment", "pictures"]
+STEPS: tuple[WorkStep, ...] = ("evaluate", "crf", "advcam", "suppressed", "segment", "pictures")
 """What is done with a trained run, in this order."""
 TRAINING_COST = {"seam": 4, "mctformer": 4}
 """Of a method, where it is not 1."""
@@ -47,7 +47,7 @@ class Cell:
     Attributes:
         name: folder below the output's ``runs``, such as ``scenes/seam/seed0``.
         refined: methods whose masks are refined (``crf``, ``segment``); never more than the table shows.
-        val: split that is not trained on, for ``val`` and ``segment``.
+        val: split that is not trained on, for ``segment``.
         start: name of the cell whose class activation map this one trains on from; it is computed before.
     """
 
@@ -125,10 +125,16 @@ def check_settings(cell: Cell, folder: Path) -> None:
 
 
 def finished(cell: Cell, folder: Path) -> bool:
-    """Whether a cell's methods are trained and all of its steps done."""
-    homes = [method_folder(folder, seed, m) for seed in cell.config.seeds for m in ("cam", *cell.config.methods)]
-    trained = all((home / "weights.safetensors").is_file() for home in homes)
-    return trained and all(has(folder, cell, step) for step in STEPS)
+    """Whether a cell's methods are trained and all of its steps done; of photos of one's own, which may have changed,
+    training finds out.
+    """
+    trained = all(path.is_file() for path in weights_of(folder, cell.config, ("cam", *cell.config.methods)))
+    return not cell.config.data.root and trained and all(has(folder, cell, step) for step in STEPS)
+
+
+def weights_of(folder: Path, config: RunConfig, methods: Iterable[str]) -> list[Path]:
+    """Files with the weights of some methods, for each seed."""
+    return [method_folder(folder, seed, m) / "weights.safetensors" for seed in config.seeds for m in methods]
 
 
 def cost(cell: Cell) -> int:
@@ -157,7 +163,8 @@ def outcomes(cells: Sequence[Cell], out: Path, jobs: int) -> Iterator[tuple[Cell
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     cell, why = running.pop(future), future.result()
                     yield cell, why
-                    if why:
+                    trained = weights_of(out / "runs" / cell.name, cell.config, ("cam",))
+                    if why and not all(path.is_file() for path in trained):
                         yield from cut_off(cell, waiting)
                     else:
                         ready += waiting[cell.name]
@@ -202,12 +209,10 @@ def link_cache(cell: Cell, out: Path) -> None:
 
 def freeze_features(cells: Sequence[Cell], out: Path, report: Reporter) -> None:
     """Compute the frozen features of all cells, once for those of the same photos and host."""
-    needed = {(c.config.data, c.config.host, c.config.views, c.config.seeds, "val" in c.steps): c for c in cells}
+    needed = {(c.config.data, c.config.host, c.config.views, c.config.seeds): c for c in cells}
     for cell in needed.values():
-        folder = out / "runs" / cell.name
         device = set_up_torch(cell.config.threads, cell.config.device)
-        for split in dict.fromkeys(("", cell.val if "val" in cell.steps else "")):
-            set_up_seed(cell.config, folder, cell.config.seeds[0], device, report, split)
+        set_up_seed(cell.config, out / "runs" / cell.name, cell.config.seeds[0], device, report)
 
 
 class WarningsToFile(Reporter):
@@ -262,8 +267,6 @@ def do(step: WorkStep, cell: Cell, folder: Path, report: Reporter) -> None:
     """One step on a trained run."""
     if step == "evaluate":
         pipeline.evaluate_run(folder, (), "", report)
-    elif step == "val":
-        pipeline.evaluate_run(folder, (), cell.val, report)
     elif step == "crf":
         pipeline.refine_run(folder, "crf", cell.refined, "", report)
         pipeline.evaluate_stages(folder, (), "", report)
@@ -286,16 +289,19 @@ def do(step: WorkStep, cell: Cell, folder: Path, report: Reporter) -> None:
 
 
 def has(folder: Path, cell: Cell, step: WorkStep) -> bool:
-    """Whether a step is not wanted, or done for every method that is."""
+    """Whether a step is not wanted, or done for every method that is, with the networks as they are."""
     if step not in cell.steps:
         return True
     wanted = {"cam", *cell.config.methods}
-    if step in ("suppressed", "pictures"):
-        return (folder / {"suppressed": "suppressed.json", "pictures": "gallery.json"}[step]).is_file()
+    if step == "suppressed":
+        return up_to_date(folder / "suppressed.json", weights_of(folder, cell.config, ("cam",)))
+    if step == "pictures":
+        return up_to_date(folder / "gallery.json", weights_of(folder, cell.config, wanted))
     if step in ("crf", "segment"):
         other = f"stages.{cell.val}.json" if cell.val else "stages.json"
         needed = [("stages.json", "crf")] if step == "crf" else [("stages.json", "irn"), (other, "segmenter:irn")]
-        return all(
+        refined = weights_of(folder, cell.config, cell.refined)
+        return all(up_to_date(folder / file, refined) for file, _ in needed) and all(
             stage in figures(folder / file).get("stages", {}).get(method, {})
             for file, stage in needed
             for method in cell.refined
@@ -304,8 +310,15 @@ def has(folder: Path, cell: Cell, step: WorkStep) -> bool:
         table = figures(folder / "stages.advcam.json").get("stages", {})
         if not all("crf" in table.get(attributed(method, "advcam"), {}) for method in cell.refined):
             return False
-    name = {"evaluate": "summary", "val": f"summary.{cell.val}", "advcam": "summary.advcam"}[step]
-    return wanted <= set(figures(folder / f"{name}.json").get("methods", {}))
+    path = folder / {"evaluate": "summary.json", "advcam": "summary.advcam.json"}[step]
+    newer = up_to_date(path, weights_of(folder, cell.config, wanted))
+    return newer and wanted <= set(figures(path).get("methods", {}))
+
+
+def up_to_date(path: Path, sources: Iterable[Path]) -> bool:
+    """Whether a file is there and none of those that it was made from is newer."""
+    there = [source for source in sources if source.is_file()]
+    return path.is_file() and all(source.stat().st_mtime_ns <= path.stat().st_mtime_ns for source in there)
 
 
 def figures(path: Path) -> dict[str, Any]:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from scipy.spatial.distance import cdist
 from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
+from torch import Tensor
 
 from tag2mask.checkpoints import load_prototypes, read_tensors
 from tag2mask.data import open_images
 from tag2mask.reproduce.cells import Cell
 from tag2mask.reproduce.draw import COLOURS, picture
-from tag2mask.reproduce.over_seeds import spread, verdict
+from tag2mask.reproduce.over_seeds import in_seeds, spread, verdict
 from tag2mask.reproduce.result import Claim, Result, Table, with_untold
 from tag2mask.reproduce.scales import DataSet, Scale
 from tag2mask.runs import method_folder
@@ -33,13 +34,13 @@ SENTENCES = (
 
 
 def cells(scale: Scale, out: Path) -> list[Cell]:
-    """The plain CAM of the first seed."""
+    """The plain CAM of the first set."""
+    dataset = scale.sets[0]
     return [
         Cell(
-            f"{dataset.name}/cam/seed{scale.seeds[0]}",
-            replace(dataset.settings("cam", scale.seeds[0]), methods=METHODS), frozenset(),
+            f"{dataset.name}/cam/seed{seed}", replace(dataset.settings("cam", seed), methods=METHODS), frozenset()
         )
-        for dataset in scale.sets[:1]
+        for seed in scale.seeds
     ]  # fmt: skip
 
 
@@ -63,26 +64,26 @@ def separation(positive: np.ndarray, negative: np.ndarray) -> float:
 def tell(scale: Scale, out: Path, protocol: str, command: str) -> Result:
     """Embeddings of three classes, and how far apart the kinds are in the features' own space."""
     dataset, seed = scale.sets[0], scale.seeds[0]
-    run = out / "runs" / dataset.name / "cam" / f"seed{seed}"
-    if not all((method_folder(run, seed, m) / "weights.safetensors").is_file() for m in METHODS):
-        return Result("fig5", "Figure 5: prototypes by epoch", command, claims=with_untold((), SENTENCES))
+    found = {s: out / "runs" / dataset.name / "cam" / f"seed{s}" for s in scale.seeds}
+    homes = [method_folder(run, s, m) for s, run in found.items() for m in METHODS]
+    if not all((home / "weights.safetensors").is_file() for home in homes):
+        claims = with_untold((), SENTENCES, (dataset.name,))
+        return Result("fig5", "Figure 5: prototypes by epoch", command, claims=claims)
     names = open_images(data_of_seed(dataset.data, seed)).classes.names
     chosen = ([n for n in CLASSES if n in names] + [n for n in names if n not in CLASSES])[:3]
+    moves = {m: [movement(method_folder(run, s, m), names, chosen) for s, run in found.items()] for m in METHODS}
     rows, numbers = [], {}
-    first_and_last: dict[str, list[tuple[float, float]]] = {m: [] for m in METHODS}
-    away: dict[str, list[tuple[float, float]]] = {m: [] for m in METHODS}
     with picture(out, "fig5", 4 * len(chosen), 7.4, nrows=len(METHODS), ncols=len(chosen), squeeze=False) as axes:
         for row, method in enumerate(METHODS):
             for column, name in enumerate(chosen):
-                epochs = prototypes_by_epoch(method_folder(run, seed, method), names.index(name))
-                values = [separation(*pair) for pair in epochs]
-                initial, (first, last) = epochs[0][1], (epochs[0][0], epochs[-1][0])
-                away[method].append((to_first_negatives(first, initial), to_first_negatives(last, initial)))
+                values = moves[method][0][name].silhouette
                 numbers[f"{method}, {name}"] = values
                 rows.append((scale.titles[method], name, *(spread([v], 2) for v in values)))
-                first_and_last[method].append((values[0], values[-1]))
-                draw(axes[row, column], epochs)
+                home = method_folder(found[seed], seed, method)
+                draw(axes[row, column], prototypes_by_epoch(home, names.index(name)))
                 axes[row, column].set_title(f"{name}, {scale.titles[method]}", fontsize=9)
+    ends = {m: [{n: one.ends for n, one in own.items()} for own in moves[m]] for m in METHODS}
+    away = {m: [{n: one.from_first_negatives for n, one in own.items()} for own in moves[m]] for m in METHODS}
     width = max(len(row) for row in rows) - 2
     table = Table(
         f"{dataset.name}, seed {seed}: mean silhouette of positive against negative prototypes in the features' own "
@@ -90,9 +91,9 @@ def tell(scale: Scale, out: Path, protocol: str, command: str) -> Result:
         tuple((*row, *[""] * (width + 2 - len(row))) for row in rows),
     )  # fmt: skip
     claims = (
-        moved(SENTENCES[0], first_and_last, chosen, scale, "silhouette"),
-        moved(SENTENCES[1], away, chosen, scale, "cosine distance to the nearest of them"),
-        near_the_boundary(run, seed, dataset),
+        moved(SENTENCES[0], ends, scale, "silhouette"),
+        moved(SENTENCES[1], away, scale, "cosine distance to the nearest of them"),
+        near_the_boundary(found, scale.papers_form, dataset),
     )
     figures: dict[str, Any] = {
         "seed": seed, "set": dataset.name, "silhouette": numbers,
@@ -115,39 +116,84 @@ def to_first_negatives(positive: np.ndarray, negative: np.ndarray) -> float:
     return float(cdist(positive, negative, "cosine").min(axis=1).mean())
 
 
+class Movement(NamedTuple):
+    """Of the prototypes of a class in one training."""
+
+    silhouette: list[float]
+    """Of positives against negatives, by epoch."""
+    from_first_negatives: tuple[float, float]
+    """Cosine distance of the first and of the last positives to the first negatives."""
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The first silhouette and the last."""
+        return self.silhouette[0], self.silhouette[-1]
+
+
+def movement(folder: Path, names: tuple[str, ...], chosen: list[str]) -> dict[str, Movement]:
+    """How the prototypes of some classes move in the training whose folder this is."""
+    found = {}
+    for name in chosen:
+        epochs = prototypes_by_epoch(folder, names.index(name))
+        initial, first, last = epochs[0][1], epochs[0][0], epochs[-1][0]
+        away = (to_first_negatives(first, initial), to_first_negatives(last, initial))
+        found[name] = Movement([separation(*pair) for pair in epochs], away)
+    return found
+
+
 def moved(
-    sentence: str, pairs: dict[str, list[tuple[float, float]]], names: list[str], scale: Scale, what: str
+    sentence: str, pairs: dict[str, list[dict[str, tuple[float, float]]]], scale: Scale, what: str
 ) -> Claim:
-    """Whether a figure, (first, last) for each class, grows for every class in the paper's form."""
-    told = "; ".join(
-        f"{scale.titles[method]}: "
-        + ", ".join(f"{n} {spread([a], 2)} to {spread([b], 2)}" for n, (a, b) in zip(names, own, strict=True))
-        for method, own in pairs.items()
-    )
-    return Claim(sentence, f"{what}, one seed: {told}.", verdict([last - first for first, last in pairs["paper"]]))
+    """Whether a figure grows for every class in the paper's form, in each seed.
+
+    Args:
+        pairs: by method and seed, (first, last) of each class.
+    """
+    told = []
+    for method, seeds in pairs.items():
+        mean = {n: np.mean([own[n] for own in seeds], axis=0) for n in seeds[0]}
+        classes = (f"{n} {spread([a], 2)} to {spread([b], 2)}" for n, (a, b) in mean.items())
+        told.append(f"{scale.titles[method]}: {', '.join(classes)}")
+    grown = [min(last - first for first, last in own.values()) for own in pairs[scale.papers_form]]
+    several = f"mean of {len(grown)} seeds" if len(grown) > 1 else "one seed"
+    ours = f"{what}, {several}: {'; '.join(told)}. It grows for each class in the paper's form{in_seeds(grown)}."
+    return Claim(sentence, ours, verdict(grown), scale.sets[0].name)
 
 
-def near_the_boundary(run: Path, seed: int, dataset: DataSet) -> Claim:
-    """Section 4.4 supposes that most negatives lie near the decision boundary, where the class map is 0."""
-    weight = read_tensors(method_folder(run, seed, "cam") / "weights.safetensors")[0].get("classifier.weight")
-    first = load_prototypes(method_folder(run, seed, "paper") / "prototypes" / "epoch001.safetensors")
-    if weight is None or weight.shape[1] != first.negative.shape[-1]:
-        return Claim(SENTENCES[2], f"the prototypes of {dataset.name} are not what its classifier acts on.", None)
-    classifier = weight.flatten(1)  # (C, D)
-    values = {
-        name: torch.einsum("ckd,cd->ck", rows, classifier)[valid]  # (prototypes,), mean class map of their regions
-        for name, rows, valid in (
-            ("positive", first.positive, first.positive_valid), ("negative", first.negative, first.negative_valid)
-        )
-    }  # fmt: skip
-    positive, negative = (float(values[name].median()) for name in ("positive", "negative"))
-    near = float((values["negative"].abs() < positive / 2).float().mean())
+def near_the_boundary(runs: dict[int, Path], form: str, dataset: DataSet) -> Claim:
+    """Section 4.4 supposes that most negatives lie near the decision boundary, where the class map is 0.
+
+    Args:
+        runs: folders by seed.
+        form: the method that is the paper's.
+    """
+    found = [class_map_at_prototypes(run, seed, form) for seed, run in runs.items()]
+    known = [one for one in found if one is not None and len(one[0]) and len(one[1]) and one[0].median() > 0]
+    if len(known) < len(found):
+        told = f"the prototypes of {dataset.name} are not what its classifier acts on, or some have none."
+        return Claim(SENTENCES[2], told, None, dataset.name)
+    near = [float((negative.abs() < positive.median() / 2).float().mean()) for positive, negative in known]
+    above_half = [share - 0.5 for share in near]
+    medians = [np.mean([float(one[kind].median()) for one in known]) for kind in (0, 1)]
     told = (
-        f"in units of the class map the median negative lies at {negative:.1f}, the median positive at {positive:.1f}; "
-        f"{100 * near:.0f} % of the negatives are within half of the latter of 0; {dataset.name}, seed {seed}, first "
-        "prototypes of the paper's form."
+        f"in units of the class map the median negative lies at {medians[1]:.1f}, the median positive at "
+        f"{medians[0]:.1f}; {100 * np.mean(near):.0f} % of the negatives are within half of the latter of 0; "
+        f"{dataset.name}, first prototypes of the paper's form; more than half{in_seeds(above_half)}."
     )
-    return Claim(SENTENCES[2], told, near > 0.5 if positive > 0 and len(values["negative"]) else None)
+    return Claim(SENTENCES[2], told, verdict(above_half), dataset.name)
+
+
+def class_map_at_prototypes(run: Path, seed: int, form: str) -> tuple[Tensor, Tensor] | None:
+    """Mean class map where the first positives (P,) and negatives (N,) lie; None if they are of other features."""
+    weight = read_tensors(method_folder(run, seed, "cam") / "weights.safetensors")[0].get("classifier.weight")
+    first = load_prototypes(method_folder(run, seed, form) / "prototypes" / "epoch001.safetensors")
+    if weight is None or weight.shape[1] != first.negative.shape[-1]:
+        return None
+    classifier = weight.flatten(1)  # (C, D)
+    return (
+        torch.einsum("ckd,cd->ck", first.positive, classifier)[first.positive_valid],
+        torch.einsum("ckd,cd->ck", first.negative, classifier)[first.negative_valid],
+    )
 
 
 def draw(axes: Any, epochs: list[tuple[np.ndarray, np.ndarray]]) -> None:

@@ -36,7 +36,7 @@ def tell(scale: Scale, out: Path, protocol: str, command: str) -> Result:
     tables, claims, pictures = [], [], []
     sets: dict[str, Any] = {}
     for dataset in scale.sets:
-        runs = over_seeds(scale, f"{dataset.name}/cam", out)
+        runs = over_seeds(scale, f"{dataset.name}/cam", out, METHODS)
         if runs is None:
             continue
         by_method = {m: runs.by_class(m, protocol, "class_fdr") for m in METHODS}  # (seeds, C)
@@ -57,7 +57,7 @@ def tell(scale: Scale, out: Path, protocol: str, command: str) -> Result:
             f"{-np.mean(overall['paper']):.1f}; lower than both controls{in_seeds(gains)}, and in {lower} of "
             f"{len(runs.classes)} classes (the paper's form in {paper_lower})."
         )
-        claims.append(Claim(SENTENCE, told, verdict(gains)))
+        claims.append(Claim(SENTENCE, told, verdict(gains), dataset.name))
         sets[dataset.name] = {m: dict(zip(runs.classes, mean[m].round(2).tolist(), strict=True)) for m in METHODS}
         name = f"fig8_{dataset.name}"
         draw(runs, mean, scale.titles, dataset, protocol, out, name)
@@ -65,7 +65,7 @@ def tell(scale: Scale, out: Path, protocol: str, command: str) -> Result:
     figures = {"protocol": protocol, "seeds": list(scale.seeds), "sets": sets}
     return Result(
         "fig8", "Figure 8: false discovery rate by class", command, tuple(tables),
-        with_untold(claims, (SENTENCE,)), figures, tuple(pictures),
+        with_untold(claims, (SENTENCE,), scale.names), figures, tuple(pictures),
     )  # fmt: skip
 
 

@@ -80,8 +80,10 @@ class OverSeeds:
         )
 
 
-def over_seeds(scale: Scale, name: str, out: Path, suffix: str = "") -> OverSeeds | None:
-    """Runs called ``name/seedN``; None where one of them has no figures.
+def over_seeds(
+    scale: Scale, name: str, out: Path, methods: Sequence[str], suffix: str = ""
+) -> OverSeeds | None:
+    """Runs called ``name/seedN``; None where one of them has no figures of one of the methods.
 
     Args:
         suffix: of the summary's name, such as ``.val`` or ``.advcam``.
@@ -89,7 +91,8 @@ def over_seeds(scale: Scale, name: str, out: Path, suffix: str = "") -> OverSeed
     folders = tuple(out / "runs" / name / f"seed{seed}" for seed in scale.seeds)
     summaries = tuple(figures(folder / f"summary{suffix}.json") for folder in folders)
     details = tuple(figures(folder / f"details{suffix}.json") for folder in folders)
-    return OverSeeds(folders, summaries, details) if all(summaries) and all(details) else None
+    there = all(set(methods) <= set(summary.get("methods", ())) for summary in summaries)
+    return OverSeeds(folders, summaries, details) if there and all(summaries) and all(details) else None
 
 
 def above(values: Sequence[float], *controls: Sequence[float]) -> list[float]:
@@ -120,9 +123,8 @@ def change(values: Sequence[float] | NDArray[np.float64]) -> str:
 
 
 def spread(values: Sequence[float], digits: int = 1) -> str:
-    """``49.5 ±0.3`` over seeds (sample deviation); without deviation for one; a dash where nothing is known."""
-    known = [value for value in values if np.isfinite(value)]
-    if not known:
+    """``49.5 ±0.3`` over seeds (sample deviation); without deviation for one; a dash where a seed's is not known."""
+    if not len(values) or not np.isfinite(values).all():
         return "–"
-    deviation = f" ±{np.std(known, ddof=1):.{digits}f}" if len(known) > 1 else ""
-    return f"{np.mean(known):.{digits}f}{deviation}"
+    deviation = f" ±{np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.{digits}f}{deviation}"

@@ -37,17 +37,24 @@ class Claim:
     ours: str
     agrees: bool | None
     """None where it cannot be told here."""
+    about: str = ""
+    """The set that it was held against."""
 
     def markdown(self) -> str:
         """One item of a list."""
         return f"- {self.paper} **{VERDICTS[self.agrees]}**: {self.ours}"
 
 
-def with_untold(claims: Sequence[Claim], sentences: Sequence[str]) -> tuple[Claim, ...]:
-    """Claims, and those of the paper's sentences that none of them is about, as runs are missing."""
-    told = {claim.paper for claim in claims}
-    untold = [sentence for sentence in sentences if sentence not in told]
-    return (*claims, *(Claim(sentence, "not computed, as runs are missing.", None) for sentence in untold))
+RUNS_ARE_MISSING = "not computed, as runs are missing."
+
+
+def with_untold(
+    claims: Sequence[Claim], sentences: Sequence[str], sets: Sequence[str], why: str = RUNS_ARE_MISSING
+) -> tuple[Claim, ...]:
+    """Claims, and those of the paper's sentences that none of them holds against a set; without sets, all of them."""
+    told = {(claim.paper, claim.about) for claim in claims}
+    untold = [(sentence, name) for name in sets or ("",) for sentence in sentences if (sentence, name) not in told]
+    return (*claims, *(Claim(sentence, why, None, name) for sentence, name in untold))
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ LOSSES = {
 SENTENCES = (
     "FPR lowers the classification loss, from .0300 to .0248.",
     "FPR lowers the probability of absent classes, from .0120 to .0086.",
-    f"{CLASSES_THAT_GAIN[0]} of {CLASSES_THAT_GAIN[1]} classes gain, those that do not co-occur as well.",
+    f"{CLASSES_THAT_GAIN[0]} of {CLASSES_THAT_GAIN[1]} classes gain.",
     "Missing tags hurt FPR; its effect will improve where they are mended.",
 )
 MISSING = 0.1
@@ -49,13 +49,13 @@ def tell(scale: Scale, out: Path, protocol: str, command: str) -> Result:
     tables, claims, pictures = [], [], []
     sets: dict[str, Any] = {}
     for dataset in scale.sets:
-        runs = over_seeds(scale, f"{dataset.name}/cam", out)
+        runs = over_seeds(scale, f"{dataset.name}/cam", out, METHODS)
         if runs is None:
             continue
         iou = {m: runs.by_class(m, protocol, "iou")[:, 1:] for m in METHODS}  # (seeds, C)
         mean = {m: mean_of_known(iou[m], axis=0) for m in METHODS}  # (C,)
         better = {m: int((mean[m] > mean["continued"]).sum()) for m in METHODS}
-        above_both = int((mean["fpr"] > np.fmax(mean["continued"], mean["halo"])).sum())
+        above_both = (iou["fpr"] > np.fmax(iou["continued"], iou["halo"])).sum(axis=1)  # (seeds,)
         rows, ours = [], {}
         for method in METHODS:
             loss, absent = runs.tags(method, "bce"), runs.tags(method, "absent_probability")
@@ -92,26 +92,36 @@ def tell(scale: Scale, out: Path, protocol: str, command: str) -> Result:
                 f"{means['paper']:.4f} with the paper's form, {means['fpr']:.4f} with {scale.titles['fpr']}, "
                 f"on {dataset.name}; the latter is below all three of the first{in_seeds(lowered)}."
             )
-            claims.append(Claim(sentence, told, verdict(lowered)))
-        gain, all_of_them = CLASSES_THAT_GAIN
-        told = (
-            f"{better['fpr']} of {len(runs.classes)} on {dataset.name} above the CAM trained on, {above_both} of them "
-            "above halo as well."
-        )
-        needed = gain / all_of_them * len(runs.classes)
-        claims.append(Claim(SENTENCES[2], told, above_both >= int(needed)))
-        removed = over_seeds(scale, f"{dataset.name}/missing", out)
+            claims.append(Claim(sentence, told, verdict(lowered), dataset.name))
+        claims.append(nearly_all_gain(above_both, len(runs.classes), better["fpr"], dataset.name))
+        removed = over_seeds(scale, f"{dataset.name}/missing", out, METHODS)
         if removed is not None:
             tables.append(missing_table(runs, removed, scale, dataset, protocol))
-            claims.append(limitation(runs, removed, dataset, protocol))
+            claims.append(limitation(runs, removed, scale, dataset, protocol))
             sets[dataset.name]["without some tags"] = {
                 m: float(np.mean(removed.values(m, protocol, "miou"))) for m in METHODS
             }
     figures = {"protocol": protocol, "seeds": list(scale.seeds), "sets": sets}
     return Result(
-        "scalars", "Section 4.3: scalars", command, tuple(tables), with_untold(claims, SENTENCES), figures,
+        "scalars", "Section 4.3: scalars", command, tuple(tables), with_untold(claims, SENTENCES, scale.names), figures,
         tuple(pictures),
     )  # fmt: skip
+
+
+def nearly_all_gain(above_both: np.ndarray, classes: int, above_training: int, name: str) -> Claim:
+    """As large a share of the classes as in the paper, above both controls, in each seed.
+
+    Args:
+        above_both: (seeds,) int, classes whose IoU is above both controls'.
+        above_training: classes above the CAM trained on, in the mean of the seeds.
+    """
+    gain, all_of_them = CLASSES_THAT_GAIN
+    needed = -(-gain * classes // all_of_them)
+    told = (
+        f"{above_training} of {classes} on {name} above the CAM trained on; above halo as well by seed "
+        f"{', '.join(map(str, above_both))}, where {needed} are as large a share."
+    )
+    return Claim(SENTENCES[2], told, verdict([float(count - needed + 0.5) for count in above_both]), name)
 
 
 def missing_table(
@@ -126,13 +136,14 @@ def missing_table(
     return Table(caption, ("mIoU", "all tags", f"{MISSING:.0%} of the tags missing", "difference"), tuple(rows))
 
 
-def limitation(runs: OverSeeds, removed: OverSeeds, dataset: DataSet, protocol: str) -> Claim:
+def limitation(runs: OverSeeds, removed: OverSeeds, scale: Scale, dataset: DataSet, protocol: str) -> Claim:
     """Does a missing tag cost the paper's form more than it costs training on?"""
     lost = {m: above(runs.values(m, protocol, "miou"), removed.values(m, protocol, "miou")) for m in METHODS[1:]}
-    more = above(lost["paper"], lost["continued"])
+    paper = lost[scale.papers_form]
+    more = above(paper, lost["continued"])
     told = (
-        f"without {MISSING:.0%} of the tags the paper's form loses {np.mean(lost['paper']):.1f} on {dataset.name}, the "
+        f"without {MISSING:.0%} of the tags the paper's form loses {np.mean(paper):.1f} on {dataset.name}, the "
         f"CAM trained on {np.mean(lost['continued']):.1f}, halo {np.mean(lost['halo']):.1f}, FPR "
         f"{np.mean(lost['fpr']):.1f}; the paper's form loses, and more than training on{in_seeds(more)}."
     )
-    return Claim(SENTENCES[3], told, verdict(list(np.minimum(more, lost["paper"]))))
+    return Claim(SENTENCES[3], told, verdict(list(np.minimum(more, paper))), dataset.name)

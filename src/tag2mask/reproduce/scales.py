@@ -67,6 +67,16 @@ class Scale:
     """Said before anything starts; empty where it is small."""
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Of the sets."""
+        return tuple(dataset.name for dataset in self.sets)
+
+    @property
+    def papers_form(self) -> str:
+        """The method that stands for the paper's: FPR itself where that computes the paper's form or the release's."""
+        return "paper" if self.sets[0].form == "default" else "fpr"
+
+    @property
     def titles(self) -> dict[str, str]:
         """How methods are called in the results; FPR by what it computes."""
         return TITLES | {"fpr": FORMS[self.sets[0].form]}
@@ -104,11 +114,17 @@ def scale_of(name: str, data: DataConfig | None, seeds: tuple[int, ...], form: s
         data = replace(data, split=AUGMENTED)  # on which the paper and the field train
     images = VOC_IMAGES[AUGMENTED] if name == "voc" else COCO_IMAGES["train2014"]
     hours = images / 10582 * len(seeds)
+    if form == "default":
+        takes = f"about {6 * hours:.0f} hours of one core (by what 437 photos take; the backbone is frozen)"
+    else:
+        takes = (
+            f"about {30 * hours:.0f} hours of one large GPU (5 epochs of CAM, then 5 of each method, each with a pass "
+            f"at four scales), AdvCAM about {24 * hours:.0f} more"
+        )
     cost = (
         f"--scale {name}: split {data.split}, {images} photos, {len(seeds)} seeds. One host with all methods takes "
-        f"about {30 * hours:.0f} hours of one large GPU (5 epochs of CAM, then 5 of each method, each with a pass at "
-        f"four scales), AdvCAM about {24 * hours:.0f} more; maps take {images * 60e-6:.1f} GB per method and seed. "
-        "fig7 trains 27 further runs of the paper's form for each seed, scalars one further host without some tags."
+        f"{takes}; maps take {images * 60e-6:.1f} GB per method and seed. fig7 trains 27 further runs of the paper's "
+        "form for each seed, scalars one further host without some tags."
     )
     val = "val" if name == "voc" else data.split.replace("train", "val")
     preset = "laptop" if form == "default" else "paper"

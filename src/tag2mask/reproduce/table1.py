@@ -54,17 +54,17 @@ def rows_of(scale: Scale, dataset: DataSet, out: Path) -> dict[str, OverSeeds]:
     """The hosts that have figures for every seed."""
     found = {}
     for host in ROWS:
-        runs = over_seeds(scale, f"{dataset.name}/{host}", out, ".advcam" if host == "advcam" else "")
+        runs = over_seeds(scale, f"{dataset.name}/{host}", out, METHODS, ".advcam" if host == "advcam" else "")
         if runs is not None:
             found[host] = runs
     return found
 
 
 def after_crf(runs: OverSeeds, host: str, method: str) -> list[float]:
-    """mIoU after the CRF for each seed."""
+    """mIoU after the CRF for each seed; NaN where it is not there."""
     name, file = (attributed(method, "advcam"), "stages.advcam.json") if host == "advcam" else (method, "stages.json")
     stages = [each.get("stages", {}).get(name, {}).get("crf") for each in runs.files(file)]
-    return [float(stage["miou"]["mean"]) for stage in stages if stage]
+    return [float(stage["miou"]["mean"]) if stage else float("nan") for stage in stages]
 
 
 def tell(scale: Scale, out: Path, protocol: str, command: str) -> Result:
@@ -93,7 +93,8 @@ def tell(scale: Scale, out: Path, protocol: str, command: str) -> Result:
     )
     return Result(
         "table1", "Table 1: hosts without and with FPR", command, tuple(tables),
-        with_untold(claims, (*map(improves, ROWS), PRESERVED_SENTENCE, COMPLEMENTARY)), numbers, tuple(pictures), notes,
+        with_untold(claims, (*map(improves, ROWS), PRESERVED_SENTENCE, COMPLEMENTARY), scale.names), numbers,
+        tuple(pictures), notes,
     )  # fmt: skip
 
 
@@ -145,8 +146,9 @@ def gains_table(dataset: DataSet, rows: dict[str, OverSeeds]) -> Table:
 
 
 def told(row: OverSeeds) -> tuple[str, str]:
-    """Precision and recall of the suppressed pixels, over seeds."""
-    found = [next(iter(file["seeds"].values()))["prototypes"] for file in row.files("suppressed.json") if file]
+    """Precision and recall of the suppressed pixels, over seeds; dashes unless all have them."""
+    files = row.files("suppressed.json")
+    found = [next(iter(file["seeds"].values()))["prototypes"] for file in files] if all(files) else []
     return tuple(spread([seed[f"suppressed: {name}"] for seed in found]) for name in ("precision", "recall"))  # type: ignore[return-value]
 
 
@@ -156,8 +158,7 @@ def numbers_of(host: str, row: OverSeeds, protocol: str) -> dict[str, Any]:
     names = ("precision", "recall", "miou")
     ours = {m: {n: float(np.mean(row.values(m, protocol, n))) for n in names} for m in ("cam", *METHODS)}
     for m in SHOWN:
-        if crf := after_crf(row, host, m):
-            ours[m]["crf"] = float(np.mean(crf))
+        ours[m]["crf"] = float(np.mean(after_crf(row, host, m)))
     gain = float(np.mean(row.gain("matched")))
     paper = published.with_fpr.miou - published.without.miou
     return {
@@ -173,7 +174,7 @@ def preserved(dataset: DataSet, cam: OverSeeds, advcam: OverSeeds) -> Claim:
     share = PRESERVED * float(np.mean(plain))
     told = f"{change(climbed)} with AdvCAM and {change(plain)} with the CAM on {dataset.name}."
     agrees = verdict([gain - share for gain in climbed]) if share > 0 else None
-    return Claim(PRESERVED_SENTENCE, told, agrees)
+    return Claim(PRESERVED_SENTENCE, told, agrees, dataset.name)
 
 
 def complementary(dataset: DataSet, cam: OverSeeds, advcam: OverSeeds) -> Claim:
@@ -187,7 +188,7 @@ def complementary(dataset: DataSet, cam: OverSeeds, advcam: OverSeeds) -> Claim:
         f"{np.mean(both):.1f} with both, {np.mean(fpr):.1f} with FPR alone, {np.mean(climbed):.1f} with AdvCAM alone, "
         f"{np.mean(halo):.1f} with AdvCAM and halo, on {dataset.name}; both are best{in_seeds(gains)}."
     )
-    return Claim(COMPLEMENTARY, told, verdict(gains))
+    return Claim(COMPLEMENTARY, told, verdict(gains), dataset.name)
 
 
 def improves(host: str) -> str:
@@ -198,10 +199,8 @@ def improves(host: str) -> str:
 
 def claim_of(dataset: DataSet, host: str, row: OverSeeds) -> Claim:
     """Does FPR gain on this host?"""
-    low = row.interval("matched")[0]
-    gain = float(np.mean(row.gain("matched")))
-    paper = improves(host)
+    low, gains = row.interval("matched")[0], row.gain("matched")
+    gain, paper = float(np.mean(gains)), improves(host)
     ours = f"{gain:+.1f} on {dataset.name} above max(trained on, halo), lowest end of the intervals {low:+.1f}."
-    if gain <= 0:
-        return Claim(paper, ours, False)
-    return Claim(paper, ours, True if low > 0 else None)
+    agrees = verdict(gains) if low > 0 or gain <= 0 else None
+    return Claim(paper, ours, agrees, dataset.name)

@@ -50,19 +50,19 @@ def masks_improve(stage: str) -> str:
 
 
 def stage_values(runs: OverSeeds, file: str, method: str, stage: str) -> list[float]:
-    """mIoU of a stage for each seed that has it."""
+    """mIoU of a stage for each seed; NaN where it is not there."""
     found = [each.get("stages", {}).get(method, {}).get(stage) for each in runs.files(file)]
-    return [float(figure["miou"]["mean"]) for figure in found if figure]
+    return [float(figure["miou"]["mean"]) if figure else float("nan") for figure in found]
 
 
 def complete(runs: OverSeeds, file: str, stage: str) -> bool:
     """Whether every method has the stage for every seed."""
-    return all(len(stage_values(runs, file, method, stage)) == len(runs.folders) for method in METHODS)
+    return all(np.isfinite(stage_values(runs, file, method, stage)).all() for method in METHODS)
 
 
 def stage_table(dataset: DataSet, runs: OverSeeds, file: str, titles: dict[str, str]) -> Table:
     """Methods down, stages across: of photos that were not trained on, the segmenter alone."""
-    known = [stage for stage in COLUMNS if any(stage_values(runs, file, m, stage) for m in METHODS)]
+    known = [stage for stage in COLUMNS if any(np.isfinite(stage_values(runs, file, m, stage)).any() for m in METHODS)]
     rows = [
         (titles[m], *(spread(stage_values(runs, file, m, stage)) for stage in known)) for m in METHODS
     ]
@@ -80,7 +80,7 @@ def tell(scale: Scale, out: Path, protocol: str, command: str) -> Result:
     tables, claims, pictures = [], [], []
     sets: dict[str, Any] = {}
     for dataset in scale.sets:
-        runs = over_seeds(scale, f"{dataset.name}/cam", out)
+        runs = over_seeds(scale, f"{dataset.name}/cam", out, METHODS)
         file = f"stages.{dataset.val}.json" if dataset.val else "stages.json"
         if runs is None or not complete(runs, file, SEGMENTER):
             continue
@@ -94,13 +94,13 @@ def tell(scale: Scale, out: Path, protocol: str, command: str) -> Result:
             dots(axes, [Dots(scale.titles[m], m, ours[m], PAPER_SEGMENTERS.get(m)) for m in METHODS], about)
         where = "on photos that were not trained on" if dataset.val else "on photos that were trained on"
         told = f"{change(gains)} above the better control on {dataset.name}, {where}{in_seeds(gains)}."
-        claims.append(Claim(BETTER, told, verdict(gains)))
+        claims.append(Claim(BETTER, told, verdict(gains), dataset.name))
     rows = tuple((r.method, r.external or "–", r.backbone, f"{r.val:.1f}", f"{r.test:.1f}") for r in TABLE_2)
     tables.append(Table("Published, PASCAL VOC.", ("method", "brings beside tags", "network", "val", "test"), rows))
     figures = {"protocol": "gtfree", "seeds": list(scale.seeds), "sets": sets, "paper": [r._asdict() for r in TABLE_2]}
     return Result(
-        "table2", "Table 2: segmenters", command, tuple(tables), (*with_untold(claims, (BETTER,)), COMPETES), figures,
-        tuple(pictures),
+        "table2", "Table 2: segmenters", command, tuple(tables),
+        (*with_untold(claims, (BETTER,), scale.names), COMPETES), figures, tuple(pictures),
     )  # fmt: skip
 
 
@@ -109,7 +109,7 @@ def tell_coco(scale: Scale, out: Path, protocol: str, command: str) -> Result:
     tables, claims, pictures = [], [], []
     sets: dict[str, dict[str, Any]] = {}
     for dataset in scale.sets:
-        runs = over_seeds(scale, f"{dataset.name}/cam", out)
+        runs = over_seeds(scale, f"{dataset.name}/cam", out, METHODS)
         if runs is None or not complete(runs, "stages.json", "irn"):
             continue
         tables.append(stage_table(dataset, runs, "stages.json", scale.titles))
@@ -132,18 +132,19 @@ def tell_coco(scale: Scale, out: Path, protocol: str, command: str) -> Result:
                 f"{change(gains)} above the better control on {dataset.name}, on photos that were trained on"
                 f"{in_seeds(gains)}."
             )
-            claims.append(Claim(masks_improve(stage), told, verdict(gains)))
+            claims.append(Claim(masks_improve(stage), told, verdict(gains), dataset.name))
         file = f"stages.{dataset.val}.json" if dataset.val else "stages.json"
         if complete(runs, file, SEGMENTER):
             learnt = {m: stage_values(runs, file, m, SEGMENTER) for m in METHODS}
             gains = above(learnt["fpr"], learnt["continued"], learnt["halo"])
             told = f"{change(gains)} above the better control on {dataset.name}{in_seeds(gains)}."
-            claims.append(Claim(COCO_SEGMENTER, told, verdict(gains)))
+            claims.append(Claim(COCO_SEGMENTER, told, verdict(gains), dataset.name))
     rows = tuple((r.method, spread([r.pseudo_masks or np.nan]), f"{r.val:.1f}") for r in TABLE_3)
     tables.append(Table("Published, COCO 2014.", ("method", "masks, train", "segmenter, val"), rows))
     notes = "" if scale.name == "coco" else "COCO itself needs `--scale coco`; these are the same stages on other sets."
     figures = {"protocol": "gtfree", "seeds": list(scale.seeds), "sets": sets, "paper": [r._asdict() for r in TABLE_3]}
     return Result(
         "table3", "Table 3: masks by stage", command, tuple(tables),
-        with_untold(claims, (*map(masks_improve, PAPER_MASKS), COCO_SEGMENTER)), figures, tuple(pictures), notes,
+        with_untold(claims, (*map(masks_improve, PAPER_MASKS), COCO_SEGMENTER), scale.names), figures, tuple(pictures),
+        notes,
     )  # fmt: skip

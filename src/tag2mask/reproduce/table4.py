@@ -17,7 +17,7 @@ from tag2mask.report.published import TABLE_4, Cooccurring
 from tag2mask.reproduce.cells import Cell
 from tag2mask.reproduce.draw import Dots, dots, picture
 from tag2mask.reproduce.over_seeds import OverSeeds, above, change, in_seeds, over_seeds, spread, verdict
-from tag2mask.reproduce.result import Claim, Result, Table, with_untold
+from tag2mask.reproduce.result import RUNS_ARE_MISSING, Claim, Result, Table, with_untold
 from tag2mask.reproduce.scales import SCENES, DataSet, Scale
 from tag2mask.reproduce.table1 import METHODS as ADVCAM_METHODS
 from tag2mask.reproduce.table1 import advcam_cell
@@ -33,6 +33,7 @@ SENTENCES = (
 CLIMS = Claim(
     "It beats CLIMS with AdvCAM (59.7 for 56.6), if not on boat.", "CLIMS needs a CLIP, which is not here.", None
 )
+NO_CONTEXTS = "W-OoD is given photos of contexts, which are drawn for the built-in scenes alone."
 OUT_OF_DISTRIBUTION = CooccurConfig(images=80, seed=777, without_class=1.0, context_alone=0.5)
 """Scenes of contexts alone, of another seed than any run."""
 BATCH = 8
@@ -79,12 +80,12 @@ def tell(scale: Scale, out: Path, protocol: str, command: str) -> Result:
     tables, claims, pictures = [], [], []
     sets: dict[str, Any] = {}
     for dataset in scale.sets:
-        runs = over_seeds(scale, f"{dataset.name}/table4", out)
+        runs = over_seeds(scale, f"{dataset.name}/table4", out, METHODS)
         if runs is None:
             continue
         entries = [Row(scale.titles[method], method, runs, method) for method in ("cam", *METHODS)]
-        climbed = over_seeds(scale, f"{dataset.name}/advcam", out, ".advcam")
-        with_wood = over_seeds(scale, f"{dataset.name}/table4_advcam", out, ".advcam")
+        climbed = over_seeds(scale, f"{dataset.name}/advcam", out, ADVCAM_METHODS, ".advcam")
+        with_wood = over_seeds(scale, f"{dataset.name}/table4_advcam", out, ("wood",), ".advcam")
         if climbed is not None and with_wood is not None:
             entries += [
                 Row(f"AdvCAM: {scale.titles[method]}", f"advcam+{method}", with_wood if method == "wood" else climbed,
@@ -126,9 +127,11 @@ def tell(scale: Scale, out: Path, protocol: str, command: str) -> Result:
         "W-OoD is given 80 scenes of contexts without their class, which FPR never sees. CLIMS needs a CLIP on disk "
         "and is not computed here: `--methods clims --rivals.clims.clip FOLDER`."
     )
+    drawn_contexts = tuple(name for name in scale.names if name == SCENES)
+    why = RUNS_ARE_MISSING if drawn_contexts else NO_CONTEXTS
     return Result(
         "table4", "Table 4: co-occurring classes", command, tuple(tables),
-        (*with_untold(claims, (*SENTENCES, *map(gains_most, CLASSES))), CLIMS),
+        (*with_untold(claims, (*SENTENCES, *map(gains_most, CLASSES)), drawn_contexts, why), CLIMS),
         {"protocol": protocol, "seeds": list(scale.seeds), "sets": sets}, tuple(pictures), notes,
     )  # fmt: skip
 
@@ -172,7 +175,7 @@ def claims_of(figures: dict[str, dict[str, list[float]]], names: list[str], data
             f"mIoU {np.mean(own['fpr']):.1f}, W-OoD {np.mean(own['wood']):.1f} on {dataset.name}; {form}trained "
             f"on {np.mean(own['continued']):.1f}, halo {np.mean(own['halo']):.1f}; best{in_seeds(gains)}."
         )
-        found.append(Claim(sentence, told, verdict(gains)))
+        found.append(Claim(sentence, told, verdict(gains), dataset.name))
     gained = {name: above(*(figures[m][name] for m in ("fpr", "continued", "halo"))) for name in (*names, "miou")}
     for name in names:
         more = above(gained[name], gained["miou"])
@@ -180,7 +183,7 @@ def claims_of(figures: dict[str, dict[str, list[float]]], names: list[str], data
             f"{change(gained[name])} above the better control on {dataset.name}, {change(gained['miou'])} over all "
             f"classes; more{in_seeds(more)}."
         )
-        found.append(Claim(gains_most(name), told, verdict(list(np.minimum(more, gained[name])))))
+        found.append(Claim(gains_most(name), told, verdict(list(np.minimum(more, gained[name]))), dataset.name))
     for name, sentence in zip(("leak", "recall"), SENTENCES[2:4], strict=True):
         on, halo, wood, fpr = (np.array(figures[m][name]) for m in ("continued", "halo", "wood", "fpr"))
         told = (
@@ -191,7 +194,7 @@ def claims_of(figures: dict[str, dict[str, list[float]]], names: list[str], data
             agreement = np.minimum(on, halo) - np.maximum(wood, fpr)  # both below both controls
         else:
             agreement = np.minimum(fpr - np.maximum(on, halo), on - wood)  # FPR above the controls, W-OoD below
-        found.append(Claim(sentence, told, verdict(list(agreement))))
+        found.append(Claim(sentence, told, verdict(list(agreement)), dataset.name))
     return found
 
 

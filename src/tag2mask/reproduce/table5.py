@@ -21,14 +21,17 @@ ROWS = {
     "pr": ("BCE + pixel rectification (Eq. 7)", ""), "paper": ("BCE + both, the paper's form (Eq. 9)", "fpr"),
     "fpr": ("", ""),
 }  # fmt: skip
-"""Method -> its name, if it is not what the scale calls it, and that of the paper's row."""
+"""Method -> its name, if it is not what the scale calls it, and that of the paper's row; see ``rows_of``."""
+FOCAL = "Focal BCE gains 0.6 over BCE."
+REGION = "Region contrast gains 2.9 over BCE."
+BOTH = "Region contrast and pixel rectification together gain 4.8 over BCE."
 
 
-SENTENCES = {
-    "focal": "Focal BCE gains 0.6 over BCE.", "rc": "Region contrast gains 2.9.",
-    "paper": "Region contrast and pixel rectification together gain 4.8.",
-}  # fmt: skip
-"""Of the paper, by method."""
+def rows_of(scale: Scale) -> dict[str, tuple[str, str]]:
+    """``ROWS``; where FPR computes the paper's form itself, its row is that of the paper."""
+    if scale.papers_form == "paper":
+        return ROWS
+    return ROWS | {"paper": ("BCE + both, weights for short trainings", ""), "fpr": ("", "fpr")}
 
 
 def cells(scale: Scale, out: Path) -> list[Cell]:
@@ -47,13 +50,14 @@ def tell(scale: Scale, out: Path, protocol: str, command: str) -> Result:
     """mIoU by term."""
     tables, claims, pictures = [], [], []
     sets: dict[str, Any] = {}
+    rows_here = rows_of(scale)
     for dataset in scale.sets:
-        runs = over_seeds(scale, f"{dataset.name}/cam", out)
+        runs = over_seeds(scale, f"{dataset.name}/cam", out, tuple(ROWS))
         if runs is None:
             continue
         base = np.array(runs.values("continued", protocol, "miou"))
         rows, ours, drawn = [], {}, []
-        for method, (name, published) in ROWS.items():
+        for method, (name, published) in rows_here.items():
             title = name or scale.titles[method]
             values = runs.values(method, protocol, "miou")
             ours[method] = float(np.mean(values))
@@ -71,17 +75,19 @@ def tell(scale: Scale, out: Path, protocol: str, command: str) -> Result:
             dots(axes, drawn, f"mIoU, {protocol}; {dataset.name}, {len(runs.folders)} seeds")
         sets[dataset.name] = {
             "ours": ours, "paper": TABLE_5,
-            "difference": {m: round(ours[m] - TABLE_5[p], 2) for m, (_, p) in ROWS.items() if p},
+            "difference": {m: round(ours[m] - TABLE_5[p], 2) for m, (_, p) in rows_here.items() if p},
         }  # fmt: skip
-        for method, sentence in SENTENCES.items():
-            gains = runs.gain(protocol, method)
+        for method, sentence in (("focal", FOCAL), ("rc", REGION), (scale.papers_form, BOTH)):
+            values = runs.values(method, protocol, "miou")
+            gains = list(np.array(values) - base)
+            over_halo = change(np.subtract(values, runs.values("halo", protocol, "miou")))
             told = (
-                f"{ours[method] - ours['continued']:+.1f} over BCE and {change(gains)} over the better "
-                f"control on {dataset.name}{in_seeds(gains)}."
+                f"{change(gains)} over BCE on {dataset.name}{in_seeds(gains)}; {over_halo} over halo, the push without "
+                "prototypes."
             )
-            claims.append(Claim(sentence, told, verdict(gains)))
+            claims.append(Claim(sentence, told, verdict(gains), dataset.name))
     figures = {"protocol": protocol, "seeds": list(scale.seeds), "sets": sets}
     return Result(
         "table5", "Table 5: what each term adds", command, tuple(tables),
-        with_untold(claims, tuple(SENTENCES.values())), figures, tuple(pictures),
+        with_untold(claims, (FOCAL, REGION, BOTH), scale.names), figures, tuple(pictures),
     )  # fmt: skip

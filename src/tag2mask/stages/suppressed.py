@@ -47,6 +47,7 @@ class Counts:
         return {
             "suppressed: precision": percent(self.rightly_suppressed, self.suppressed),
             "suppressed: recall": percent(self.rightly_suppressed, false),
+            "suppressed: of the objects": percent(self.suppressed - self.rightly_suppressed, true),
             "lifted: precision": percent(self.rightly_lifted, self.lifted),
             "lifted: recall": percent(self.rightly_lifted, true),
             "causes": {name: percent(n, self.rightly_suppressed) for name, n in self.causes.most_common()},

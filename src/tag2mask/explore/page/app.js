@@ -82,8 +82,7 @@ function choices(place) {
 async function show() {
   leaving.abort();
   leaving = new AbortController();
-  held ??= whereabouts(content);
-  leave(held);
+  if (!held) leave(held = whereabouts(content)); // of the last view that was whole
   let kept = arrive();
   const place = here(), context = contextOf(place), root = make("div");
   tabs(place);
@@ -115,6 +114,7 @@ async function show() {
   else if (shown && title && shown.title !== title.textContent) say(title.textContent);
   shown = { view: place.view, page, title: title?.textContent };
   held = null;
+  content.dataset.views = Number(content.dataset.views ?? 0) + 1; // so that one can wait for the next
 }
 
 async function start() {

@@ -52,7 +52,8 @@ export async function blocked(root, context) {
       } catch (error) {
         wrong?.remove(); // of a press in between
         wrong = failure(error);
-        event.target.after(wrong);
+        if (event.target.isConnected) event.target.after(wrong);
+        else root.append(wrong); // the list is off the page, and could not be asked for again
       }
     } })))));
   root.append(make("p", { text: `Train again with it; the list is ${run.file}:` }), code, copy, make("h2", { text: "On the list" }), list);

@@ -151,9 +151,8 @@ export async function counted(context, holder, ready) { // begin the pass over a
       job = await ask("/api/counting", context.prototypes(), { signal: context.signal });
     }
     if (job.state === "failed") throw new Error(job.message);
-    holder.replaceChildren();
     say("Every photo has been looked at");
-    await ready();
+    await ready(); // in the place of what is shown
   } catch (error) {
     if (error.name !== "AbortError") holder.replaceChildren(failure(error, () => counted(context, holder, ready)));
   }
