@@ -118,14 +118,14 @@ def tell_segmentations(scale: Scale, out: Path, protocol: str, command: str) -> 
         run = out / "runs" / dataset.name / "cam" / f"seed{seed}"
         images, masks = photos_of(dataset, seed, dataset.val)
         split = dataset.val or dataset.data.split
-        folders = {m: mask_folder(run, seed, m, SEGMENTER, split) for m in ("continued", "fpr")}
+        folders = {m: mask_folder(run, seed, m, SEGMENTER, split) for m in METHODS}
         if masks is None or not all(folder.is_dir() for folder in folders.values()):
             continue
         colours = np.asarray(palette(len(images.classes) + 1), np.uint8).reshape(-1, 3)
         shown = gallery(images.labels)[:ROWS]
         made = {m: open_pseudo_masks(folder, images.ids, len(images.classes)) for m, folder in folders.items()}
-        with picture(out, f"fig4_{dataset.name}", 7, 1.75 * len(shown),
-                     nrows=len(shown), ncols=4, squeeze=False) as axes:  # fmt: skip
+        with picture(out, f"fig4_{dataset.name}", 1.75 * (len(folders) + 2), 1.75 * len(shown),
+                     nrows=len(shown), ncols=len(folders) + 2, squeeze=False) as axes:  # fmt: skip
             for row, index in enumerate(shown):
                 photo = small(images.image(index))
                 labels = [None, masks.mask(index), *(made[m].mask(index) for m in folders)]

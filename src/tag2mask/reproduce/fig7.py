@@ -210,24 +210,28 @@ def draw(
     """The grid as lines, and every other setting as one."""
     with picture(out, "fig7", 12, 6.4, nrows=2, ncols=3) as panels:
         flat = panels.ravel()
-        styles = zip(FIGURE_7A, ("fpr", "continued", "halo"), ("-", "--", ":"), strict=False)
+        styles = zip(FIGURE_7A, ("paper", "rc", "pr"), ("-", "--", "-."), strict=False)  # no control has these
         for pixel, style, dash in styles:
             known = [(r, grid_values[r, pixel]) for r in FIGURE_7A_REGION if (r, pixel) in grid_values]
             if known:
                 y = [np.mean(values) for _, values in known]
                 error = [np.std(values, ddof=1) if len(values) > 1 else 0 for _, values in known]
                 flat[0].errorbar(
-                    [r for r, _ in known], y, error, label=f"lambda 2 = {pixel:.2g}", color=COLOURS[style],
+                    [r for r, _ in known], y, error, label=f"{pixel:.2g}", color=COLOURS[style],
                     marker=MARKS[style], linestyle=dash, capsize=3,
                 )  # fmt: skip
         flat[0].set_xlabel("lambda 1")
-        flat[0].legend(fontsize=8, frameon=False)
+        flat[0].legend(
+            title="lambda 2", title_fontsize=8, fontsize=8, frameon=False, ncols=3, loc="lower center",
+            bbox_to_anchor=(0.5, 1.0),
+        )  # fmt: skip
         for axes, (name, line) in zip(flat[1:], points.items(), strict=False):
             y = [np.mean(values) for values in line.values()]
             error = [np.std(values, ddof=1) if len(values) > 1 else 0 for values in line.values()]
             axes.errorbar(range(len(y)), y, error, color=COLOURS["fpr"], marker=MARKS["fpr"], capsize=3)
             axes.set_xticks(range(len(y)), [value.partition(" (")[0] for value in line], fontsize=8)
             axes.set_xlabel(name)
+            axes.margins(x=0.15)
         for axes in flat[: 1 + len(points)]:
             for method, dash in (("continued", "--"), ("halo", ":")):
                 axes.axhline(np.mean(on[method]), color=COLOURS[method], linestyle=dash, linewidth=1)

@@ -76,7 +76,7 @@ def reproduce(
         own = {cell.name for cell in wanted[name]}
         result = replace(
             result, missing={run: why for run, why in failed.items() if run in own},
-            settings=settings_of([cell for cell in cells if cell.name in own]),
+            settings=settings_of([cell for cell in cells if cell.name in own], out),
         )  # fmt: skip
         result.write(out)
         results.append(result)
@@ -85,12 +85,15 @@ def reproduce(
     return results
 
 
-def settings_of(cells: list[Cell]) -> dict[str, Any]:
-    """Settings of the first run, and of each other one those that differ, by dotted name."""
+def settings_of(cells: list[Cell], out: Path) -> dict[str, Any]:
+    """Settings of the first run, and of each other one those that differ, by dotted name; what lies in ``out`` is told
+    from there.
+    """
     found: dict[str, Any] = {}
     first: dict[str, Any] = {}
     for cell in cells:
         own = dict(flattened(asdict(cell.config)))
+        own = {k: v.removeprefix(f"{out.resolve()}/") if isinstance(v, str) else v for k, v in own.items()}
         found[cell.name] = {name: value for name, value in own.items() if not first or value != first[name]}
         first = first or own
     return found

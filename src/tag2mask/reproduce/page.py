@@ -27,6 +27,7 @@ def write_page(results: Sequence[Result], out: Path) -> Path:
     environment = Environment(loader=PackageLoader("tag2mask.reproduce", "."), autoescape=select_autoescape())
     page = environment.get_template("page.html").render(
         results=results, versions=versions(), introduction=INTRODUCTION, verdicts=VERDICTS, counted=counted(results),
+        vectors={p for r in results for p in r.pictures if (out / p).with_suffix(".svg").is_file()},
         several=len({claim.about for result in results for claim in result.claims if claim.about}) > 1,
     )  # fmt: skip
     path = out / "index.html"
