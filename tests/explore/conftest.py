@@ -199,7 +199,7 @@ class Page:
         """Wait until something is true in the page; Playwright's own way to wait needs `eval`, which the page forbids."""
         end = time.monotonic() + 60
         while not self.page.evaluate(expression):
-            assert time.monotonic() < end, expression
+            assert time.monotonic() < end, f"{expression}: {self.page.text_content('main')}"
             time.sleep(0.05)
 
     def counted(self) -> None:

@@ -81,7 +81,8 @@ def test_all_wait_while_another_run_fills_the_cache(tmp_path: Path, environment:
         "import sys, pathlib; from tag2mask.runs import locked\n"
         "with locked(pathlib.Path(sys.argv[1])): print('held', flush=True); sys.stdin.read(1)"
     )
-    command = [sys.executable, "-m", "tag2mask.cli", "train", "--out", str(run), *tiny, *scenes, "--methods", "fpr", "--devices", "2"]
+    loud = [option for option in tiny if option != "--quiet"]
+    command = [sys.executable, "-m", "tag2mask.cli", "train", "--out", str(run), *loud, *scenes, "--methods", "fpr", "--devices", "2"]
     holds = [sys.executable, "-c", script, str(run / "cache")]
     with subprocess.Popen(holds, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdin is not None and other.stdout is not None and other.stdout.readline() == "held\n"

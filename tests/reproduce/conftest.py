@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,8 @@ from tag2mask.config import (
     ViewsConfig,
 )
 from tag2mask.presets import PRESETS, for_host
+from tag2mask.progress import Reporter
+from tag2mask.reproduce.items import reproduce
 from tag2mask.reproduce.scales import DataSet, Scale
 
 
@@ -40,3 +43,11 @@ class TinySet(DataSet):
 def tiny_scale() -> Scale:
     data = DataConfig(cooccur=CooccurConfig(images=8, size=64))
     return Scale("laptop", (TinySet("scenes", data, "demo", "val"),), (0, 1), "")
+
+
+QUIET = Reporter(quiet=True)
+
+
+def run_items(names: tuple[str, ...], scale: Scale, out: Path) -> dict[str, str]:
+    results = reproduce(names, scale, out, "gtfree", 1, f"tag2mask reproduce {' '.join(names)}", QUIET)
+    return {result.name: result.markdown() for result in results}
