@@ -74,7 +74,7 @@ def write_run(folder: Path) -> Path:
     features = random.random((CLASSES, NEGATIVES, CHANNELS), np.float32)
     source = random.integers(0, PHOTOS, (CLASSES, NEGATIVES))
     save_file(
-        {"trimmed": features, "trimmed_valid": valid, "trimmed_source": source},
+        {"trimmed": features, "trimmed_valid": valid, "trimmed_source": source, "negative_valid": valid},
         run / "seed0" / "fpr" / "prototypes.safetensors",
     )
     return run

@@ -17,6 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
+from benchmarks import explore as benchmark
 from tag2mask.checkpoints import load_prototypes
 from tag2mask.cli import main
 from tag2mask.data import open_images
@@ -24,6 +25,7 @@ from tag2mask.data.classes import Classes
 from tag2mask.data.masks import Masks
 from tag2mask.engine import set_up_torch
 from tag2mask.explore import embedding
+from tag2mask.explore.answers import Explorer
 from tag2mask.explore.embedding import thinned
 from tag2mask.explore.opened import OpenedRun
 from tag2mask.explore.statistics import Statistics, hundredths
@@ -373,3 +375,10 @@ def test_built_in_scenes_differ_with_the_seed(tiny: list[str], scenes: list[str]
     assert answer.status == 409 and "a run of one seed alone" in answer.values["error"]
     one, two = (talk.get("/thumbnail", seed=seed, image=0).content for seed in (0, 1))
     assert one != two
+
+
+def test_the_benchmark_measures_a_run_that_can_be_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark, "PHOTOS", 60)
+    explorer = Explorer(benchmark.write_run(tmp_path))
+    assert len(explorer.confused(0, "fpr", "last")["classes"]) == benchmark.CLASSES
+    assert explorer.page_of_images(0, None, False, 0)["all"] == 60
