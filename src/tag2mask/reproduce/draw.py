@@ -85,6 +85,7 @@ def dots(axes: Any, rows: Sequence[Dots], figure: str) -> None:
     axes.set_yticks(range(len(rows)), [row.title for row in rows], fontsize=8)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel(figure)
+    axes.locator_params(axis="x", nbins=6)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)

@@ -129,7 +129,7 @@ def tell_segmentations(scale: Scale, out: Path, protocol: str, command: str) -> 
             for row, index in enumerate(shown):
                 photo = small(images.image(index))
                 labels = [None, masks.mask(index), *(made[m].mask(index) for m in folders)]
-                titles = ["photo", "truth", *(f"segmenter: {scale.titles[m]}" for m in folders)]
+                titles = ["photo", "truth", *(f"segmenter,\n{scale.titles[m]}" for m in folders)]
                 for column, (label, title) in enumerate(zip(labels, titles, strict=True)):
                     axes[row, column].imshow(photo if label is None else painted(photo, label, colours))
                     axes[row, column].set_axis_off()
