@@ -203,10 +203,8 @@ class Page:
             time.sleep(0.05)
 
     def counted(self) -> None:
-        """Wait until the pass over all photos is done, and shown."""
-        working, views = self.page.evaluate(f"[!!document.querySelector('.work'), {VIEWS}]")
-        if working:
-            self.until(f"{VIEWS} > {views}")
+        """Wait until the pass over all photos is done, and shown: its bar stays until then."""
+        self.until("!document.querySelector('#content .work') && !!document.querySelector('#content h1')")
 
     def title(self) -> str:
         return str(self.page.text_content("h1"))

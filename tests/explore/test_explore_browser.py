@@ -118,7 +118,8 @@ def test_the_map_is_panned_zoomed_and_hovered(look: Callable[..., Page], talk: T
         page.page.keyboard.press("n")
         if "negative" in page.page.text_content(".tip"):
             break
-    assert re.search(r"negative \d+ of kite", page.page.text_content(".tip")) and page.page.is_visible(".tip img")
+    assert re.search(r"negative \d+ of kite", page.page.text_content(".tip"))
+    page.page.wait_for_selector(".tip img")
     assert "negative" in page.page.text_content("#status"), "it is spoken, too"
     page.page.keyboard.press("Escape")
     assert page.page.is_hidden(".tip")

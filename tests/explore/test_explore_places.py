@@ -6,6 +6,7 @@ import io
 import json
 import re
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
+from tag2mask.explore.statistics import save_arrays
 from tag2mask.stages.pipeline import read_settings
 from tests.explore.conftest import HOSTILE_ID, PHOTOS, Page, Talk
 
@@ -187,10 +189,13 @@ def test_a_list_of_other_data_stops_ticks_alone(look: Callable[..., Page], run: 
     page.page.route("**/api/blocked*", lambda route: (asked.append(route.request.url), route.abort()))
     for press in (1, 2):
         page.page.keyboard.press("Enter")
+        end = time.monotonic() + 60
         while len(asked) < press:
+            assert time.monotonic() < end, "it asks"
             page.page.wait_for_timeout(20)
+        page.until("document.querySelectorAll('.card .error').length > 0")
         page.page.wait_for_timeout(200)
-        assert page.page.locator(".card .error").count() == 1
+        assert page.page.locator(".card .error").count() == 1, "of the last press alone"
     page.open("#/compare?image=0&class=1")
     for _ in range(2):
         page.page.click(".facts input[type=checkbox]")
@@ -223,6 +228,12 @@ def test_a_photo_that_cannot_be_read_is_left_out(look: Callable[..., Page], run:
     mended = talk.server.explorer.statistics(0, "fpr", "first")
     assert mended is not None and not mended.unreadable and mended.logits[1].any()
     assert mended is talk.server.explorer.statistics(0, "fpr", "first")
+    path = next((run / "explore").glob("seed0-fpr-first-*.npz"))
+    with np.load(path) as file:
+        save_arrays(path, {**file, "unreadable": np.array([1]), "unreadable_facts": np.array([[8, 8]])})
+    (copy / "images" / "p01.png").rename(tmp_path / "p01.png")
+    away = talk.server.explorer.statistics(0, "fpr", "first")
+    assert away is not None and away.unreadable == [1], "a disk that is away mends nothing"
     (copy / "images" / "p01.png").write_bytes(b"no photo")
     page.open("#/compare?image=1&class=0")
     page.page.wait_for_selector(".error")

@@ -72,16 +72,67 @@ def test_a_step_that_was_cut_off_is_done_again(tiny_scale: Scale, tmp_path: Path
     assert cells_module.has(tmp_path, cell, "advcam")
 
 
-def test_what_is_older_than_its_networks_is_made_again(tmp_path: Path) -> None:
-    result, weights = tmp_path / "suppressed.json", tmp_path / "weights.safetensors"
-    assert not cells_module.up_to_date(result, [weights])
-    result.write_text("{}")
-    assert cells_module.up_to_date(result, [weights]), "no network yet"
-    weights.write_bytes(b"")
-    os.utime(result, (1e9, 1e9))
-    assert not cells_module.up_to_date(result, [weights])
-    os.utime(weights, (1e9, 1e9))
-    assert cells_module.up_to_date(result, [weights])
+@pytest.mark.parametrize(
+    ("name", "content", "methods"),
+    [
+        ("summary.json", {"methods": {"cam": {}, "fpr": {}}}, ("cam", "fpr")),
+        ("summary.advcam.json", {"methods": {"cam": {}, "fpr": {}}}, ("cam", "fpr")),
+        ("stages.json", {"stages": {"fpr": {}}}, ("cam", "fpr")), ("stages.val.json", {"stages": {"fpr": {}}}, ("cam", "fpr")),
+        ("stages.advcam.json", {"stages": {"fpr/advcam": {}}}, ("cam", "fpr")),
+        ("suppressed.json", {"seeds": {"0": {}}}, ("cam",)), ("gallery.json", {"images": [1]}, ("cam",)),
+    ],
+)  # fmt: skip
+def test_what_is_older_than_its_networks_is_made_again(
+    name: str, content: dict[str, object], methods: tuple[str, ...], tiny_scale: Scale, tmp_path: Path
+) -> None:
+    config, path, details = tiny_scale.sets[0].settings(), tmp_path / name, tmp_path / name.replace("summary", "details")
+    for method in ("cam", "fpr", "halo"):
+        home = tmp_path / "seed0" / method
+        home.mkdir(parents=True)
+        (home / "weights.safetensors").write_bytes(b"")
+        os.utime(home / "weights.safetensors", (1e9, 1e9))
+
+    def remains() -> bool:
+        path.write_text(json.dumps(content))
+        details.write_text(json.dumps(content))
+        for file in (path, details):
+            os.utime(file, (2e9, 2e9))
+        cells_module.remove_outdated(config, tmp_path)
+        assert details.is_file() == path.is_file()
+        return path.is_file()
+
+    assert remains()
+    os.utime(tmp_path / "seed0/halo/weights.safetensors", (3e9, 3e9))
+    assert remains(), "it says nothing of that one"
+    for method in methods:
+        weights = tmp_path / "seed0" / method / "weights.safetensors"
+        os.utime(weights, (3e9, 3e9))
+        assert not remains(), f"{method} is newer"
+        os.utime(weights, (1e9, 1e9))
+        weights.rename(tmp_path / "aside")
+        assert not remains(), f"{method} is gone"
+        (tmp_path / "aside").rename(weights)
+    content.clear()
+    assert not remains(), "a file that says nothing is no figure"
+
+
+def test_figures_of_other_photos_are_not_told_where_their_place_cannot_be_filled(
+    write_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, out = write_folder(), tmp_path / "out"
+    mine = TinySet("mine", DataConfig(kind="folder", root=str(root)), "demo")
+    scale = Scale("laptop", (mine,), (0,), "")
+    assert "| mean |" in run_items(("fig8",), scale, out)["fig8"]
+    lines = (root / "labels.csv").read_text().splitlines()
+    (root / "labels.csv").write_text("\n".join([*lines[:3], *lines[4:]]) + "\n")
+
+    def fails(step: str, cell: Cell, folder: Path, report: Reporter) -> None:
+        raise RuntimeError("there is no room")
+
+    monkeypatch.setattr(cells_module, "do", fails)
+    with pytest.raises(InputError, match="there is no room"):
+        run_items(("fig8",), scale, out)
+    assert not (out / "runs/mine/cam/seed0/summary.json").exists()
 
 
 def test_photos_of_ones_own_that_have_changed_are_looked_at_again(write_folder: Callable[..., Path], tmp_path: Path) -> None:

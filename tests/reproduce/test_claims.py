@@ -97,6 +97,21 @@ def test_what_is_preserved_with_advcam_and_what_adds_to_it(
 
 
 @pytest.mark.parametrize(
+    ("climbed", "agrees"), [([7.9, 10.0, 5.7], True), ([7.9, 7.0, 5.7], None), ([4.0, 5.0, 3.0], False)]
+)
+def test_what_advcam_preserves_is_compared_seed_by_seed(climbed: list[float], agrees: bool | None) -> None:
+    cam, advcam = (SimpleNamespace(gain=lambda protocol, own=own: own) for own in ([7.9, 9.9, 6.2], climbed))
+    assert table1.preserved(SCENES, cam, advcam).agrees is agrees  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("order", [("train", "boat"), ("boat", "train")])
+def test_figure_5_knows_nothing_of_a_class_that_lost_its_prototypes(order: tuple[str, str]) -> None:
+    ends = {"train": (0.3, float("nan")), "boat": (0.1, 0.2)}
+    seed = {name: ends[name] for name in order}
+    assert fig5.moved("apart", {"paper": [seed, seed], "fpr": [seed, seed]}, SCALE, "silhouette").agrees is None
+
+
+@pytest.mark.parametrize(
     ("values", "control", "agrees"),
     [
         ([50, 50.5, 51], 49.0, True), ([50, 50.5, 51], 50.0, None), ([50, 51.5, 51], 49.0, False), ([50, 50.5], 49.0, None),

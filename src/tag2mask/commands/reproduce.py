@@ -37,7 +37,10 @@ def reproduce(arguments: list[str]) -> int:
         "voc, coco) or of the authors' release; at laptop with weights for so short a training, and one scale.",
     )  # fmt: skip
     parser.add_argument("--seeds", default="", type=str, help="Seeds, such as 0,1,2, which is the default.")
-    parser.add_argument("--jobs", default=1, type=int, help="Runs at a time, each on one thread.")
+    parser.add_argument(
+        "--jobs", default=1, type=int,
+        help="Runs at a time, each on one thread; at voc and coco on its share of the cores.",
+    )  # fmt: skip
     parser.add_argument("--protocol", default="gtfree", type=str, help=f"Of the figures: {', '.join(PROTOCOLS)}.")
     parser.add_argument("--yes", action="store_true", help="Start a scale that costs hours without being asked again.")
     parser.add_class_arguments(DataConfig, "data")
@@ -51,7 +54,7 @@ def reproduce(arguments: list[str]) -> int:
         raise InputError(f"--seeds {values.seeds!r}; expected numbers such as 0,1,2.")
     seeds = tuple(int(part) for part in method_names(values.seeds))
     given = values.as_dict()["data"]
-    if given["root"] and not any(argument.startswith("--data.kind") for argument in arguments):
+    if given["root"] and not any(a == "--data" or a.startswith(("--data=", "--data.kind")) for a in arguments):
         given["kind"] = kind_of(values.scale, given["root"])
     own = build(DataConfig, given, "the settings", "data.") if given["root"] else None
     from tag2mask.reproduce.scales import scale_of

@@ -22,7 +22,15 @@ from tag2mask.explore import embedding
 from tag2mask.explore.opened import OpenedRun
 from tag2mask.explore.photos import Thumbnails, jpeg, uploaded
 from tag2mask.explore.prototypes import Sources, confusions, described, listed, read_sources
-from tag2mask.explore.statistics import Statistics, file_facts, grid_of, load_arrays, save_arrays, statistics_file
+from tag2mask.explore.statistics import (
+    NO_FILE,
+    Statistics,
+    file_facts,
+    grid_of,
+    load_arrays,
+    save_arrays,
+    statistics_file,
+)
 from tag2mask.explore.work import Job, Steps, Worker
 from tag2mask.presets import method_config
 from tag2mask.stages.blocked import FILE, SEVERAL_SEEDS, Pairs, fits, read_blocked, write_blocked
@@ -179,8 +187,8 @@ class Explorer:
         except FileNotFoundError:
             return None
         if found is not None and found.unreadable and (paths := image_paths(self.images(seed))) is not None:
-            facts = [file_facts(paths[image]) for image in found.unreadable]
-            if facts != found.unreadable_facts:  # one may be mended
+            facts = zip(found.unreadable, found.unreadable_facts, strict=True)
+            if any(file_facts(paths[image]) not in (before, NO_FILE) for image, before in facts):  # it may be mended
                 path.unlink(missing_ok=True)
                 return None
         return found

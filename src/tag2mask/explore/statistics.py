@@ -17,6 +17,8 @@ from tag2mask.errors import InputError
 
 VERSION = 3
 """Of the file; another version is made again."""
+NO_FILE = [-1, -1]
+"""What ``file_facts`` says where there is none."""
 
 
 class Statistics:
@@ -128,11 +130,11 @@ def file_hash(path: Path, changed: int) -> str:
 
 
 def file_facts(path: Path) -> list[int]:
-    """Size in bytes and time of change in nanoseconds: not the same once it is written anew. -1 where there is none."""
+    """Size in bytes and time of change in nanoseconds: not the same once it is written anew; or ``NO_FILE``."""
     try:
         facts = path.stat()
     except OSError:
-        return [-1, -1]
+        return NO_FILE
     return [facts.st_size, facts.st_ctime_ns]
 
 

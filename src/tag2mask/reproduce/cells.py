@@ -26,13 +26,15 @@ from tag2mask.processes import start_worker
 from tag2mask.progress import Reporter
 from tag2mask.runs import method_folder, read_json, write_json
 from tag2mask.stages import pipeline
-from tag2mask.stages.attribution import attributed
+from tag2mask.stages.attribution import attributed, parts_of
 from tag2mask.stages.network import set_up_seed
 from tag2mask.stages.suppressed import measure_suppressed
 
 WorkStep = Literal["evaluate", "crf", "advcam", "suppressed", "segment", "pictures"]
 STEPS: tuple[WorkStep, ...] = ("evaluate", "crf", "advcam", "suppressed", "segment", "pictures")
 """What is done with a trained run, in this order."""
+FIGURES = ("summary*.json", "stages*.json", "suppressed.json", "gallery.json")
+"""Files of a run that stand on its networks."""
 TRAINING_COST = {"seam": 4, "mctformer": 4}
 """Of a method, where it is not 1."""
 STEP_COST: dict[WorkStep, int] = {"advcam": 35}
@@ -95,6 +97,8 @@ def compute(cells: Sequence[Cell], out: Path, jobs: int, report: Reporter) -> di
     """
     for cell in cells:
         check_settings(cell, out / "runs" / cell.name)
+    for cell in cells:
+        remove_outdated(cell.config, out / "runs" / cell.name)
     todo = [cell for cell in cells if not finished(cell, out / "runs" / cell.name)]
     for cell in todo:
         link_cache(cell, out)
@@ -236,12 +240,15 @@ def work(cell: Cell, out: Path) -> str:
         if cell.start:
             take_over_cam(out / "runs" / cell.start, folder, cell.config)
         pipeline.train(cell.config, folder, quiet, resume=True)
+        remove_outdated(cell.config, folder)
         for step in STEPS:
             if not has(folder, cell, step):
                 do(step, cell, folder, quiet)
     except InputError as error:
+        remove_outdated(cell.config, folder)
         return str(error)
     except Exception as error:  # hours of other runs go on
+        remove_outdated(cell.config, folder)
         quiet.warn(traceback.format_exc())
         why = told(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
         return f"{why} ({folder / 'warnings.txt'})"
@@ -289,19 +296,19 @@ def do(step: WorkStep, cell: Cell, folder: Path, report: Reporter) -> None:
 
 
 def has(folder: Path, cell: Cell, step: WorkStep) -> bool:
-    """Whether a step is not wanted, or done for every method that is, with the networks as they are."""
+    """Whether a step is not wanted, or done for every method that is."""
     if step not in cell.steps:
         return True
     wanted = {"cam", *cell.config.methods}
     if step == "suppressed":
-        return up_to_date(folder / "suppressed.json", weights_of(folder, cell.config, ("cam",)))
+        seeds = figures(folder / "suppressed.json").get("seeds", {})  # of before, some figures were not in it
+        return bool(seeds) and all("suppressed: of the objects" in each["prototypes"] for each in seeds.values())
     if step == "pictures":
-        return up_to_date(folder / "gallery.json", weights_of(folder, cell.config, wanted))
+        return (folder / "gallery.json").is_file()
     if step in ("crf", "segment"):
         other = f"stages.{cell.val}.json" if cell.val else "stages.json"
         needed = [("stages.json", "crf")] if step == "crf" else [("stages.json", "irn"), (other, "segmenter:irn")]
-        refined = weights_of(folder, cell.config, cell.refined)
-        return all(up_to_date(folder / file, refined) for file, _ in needed) and all(
+        return all(
             stage in figures(folder / file).get("stages", {}).get(method, {})
             for file, stage in needed
             for method in cell.refined
@@ -310,15 +317,27 @@ def has(folder: Path, cell: Cell, step: WorkStep) -> bool:
         table = figures(folder / "stages.advcam.json").get("stages", {})
         if not all("crf" in table.get(attributed(method, "advcam"), {}) for method in cell.refined):
             return False
-    path = folder / {"evaluate": "summary.json", "advcam": "summary.advcam.json"}[step]
-    newer = up_to_date(path, weights_of(folder, cell.config, wanted))
-    return newer and wanted <= set(figures(path).get("methods", {}))
+    name = {"evaluate": "summary", "advcam": "summary.advcam"}[step]
+    return wanted <= set(figures(folder / f"{name}.json").get("methods", {}))
+
+
+def remove_outdated(config: RunConfig, folder: Path) -> None:
+    """Remove figures of networks that have been trained again since, or are gone: they are made anew or are missing."""
+    for path in (p for pattern in FIGURES for p in folder.glob(pattern)):
+        try:
+            found = figures(path)
+        except InputError:  # it is damaged
+            found = {}
+        named = found.get("methods", found.get("stages", ()))
+        methods = {"cam", *(parts_of(name)[0] for name in named)}
+        if not found or not up_to_date(path, weights_of(folder, config, methods)):
+            path.with_name(path.name.replace("summary", "details", 1)).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
 
 def up_to_date(path: Path, sources: Iterable[Path]) -> bool:
-    """Whether a file is there and none of those that it was made from is newer."""
-    there = [source for source in sources if source.is_file()]
-    return path.is_file() and all(source.stat().st_mtime_ns <= path.stat().st_mtime_ns for source in there)
+    """Whether a file is there, and all that it was made from is, and is older."""
+    return path.is_file() and all(s.is_file() and s.stat().st_mtime_ns <= path.stat().st_mtime_ns for s in sources)
 
 
 def figures(path: Path) -> dict[str, Any]:

@@ -96,8 +96,8 @@ def tell(scale: Scale, out: Path, protocol: str, command: str) -> Result:
         near_the_boundary(found, scale.papers_form, dataset),
     )
     figures: dict[str, Any] = {
-        "seed": seed, "set": dataset.name, "silhouette": numbers,
-        "distance of the first and last positives to the first negatives": away,
+        "seed": seed, "set": dataset.name, "silhouette": numbers, "first and last silhouette, by seed": ends,
+        "distance of the first and last positives to the first negatives, by seed": away,
     }  # fmt: skip
     notes = (
         "Crosses: negatives, circles: positives; light: first epoch, dark: last. The default measures distances in "
@@ -154,7 +154,7 @@ def moved(
         mean = {n: np.mean([own[n] for own in seeds], axis=0) for n in seeds[0]}
         classes = (f"{n} {spread([a], 2)} to {spread([b], 2)}" for n, (a, b) in mean.items())
         told.append(f"{scale.titles[method]}: {', '.join(classes)}")
-    grown = [min(last - first for first, last in own.values()) for own in pairs[scale.papers_form]]
+    grown = [float(np.min([last - first for first, last in own.values()])) for own in pairs[scale.papers_form]]
     several = f"mean of {len(grown)} seeds" if len(grown) > 1 else "one seed"
     ours = f"{what}, {several}: {'; '.join(told)}. It grows for each class in the paper's form{in_seeds(grown)}."
     return Claim(sentence, ours, verdict(grown), scale.sets[0].name)

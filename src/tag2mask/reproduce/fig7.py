@@ -196,8 +196,12 @@ def within(sentence: str, values: list[list[float]], expected: int, control: flo
     means = [float(np.mean(own)) for own in values]
     if len(means) < expected or not np.isfinite(means).all():
         return Claim(sentence, f"{len(means)} of {expected} settings are there.", None, name)
-    told = f"{min(means):.1f} to {max(means):.1f} on {name}; the better control has {control:.1f}."
-    agrees = verdict([STABLE + 1e-9 - span for span in np.ptp(values, axis=0)])
+    spare = [float(STABLE + 1e-9 - span) for span in np.ptp(values, axis=0)]
+    told = (
+        f"{min(means):.1f} to {max(means):.1f} on {name}, within {STABLE}{in_seeds(spare)}; the better control has "
+        f"{control:.1f}."
+    )
+    agrees = verdict(spare)
     if agrees and min(means) <= control:
         return Claim(sentence, f"{told} What does no better than that may well be stable.", None, name)
     return Claim(sentence, told, agrees, name)

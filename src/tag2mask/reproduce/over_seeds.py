@@ -47,6 +47,11 @@ class OverSeeds:
         return list(zip(self.by_seed, self.details, strict=True))
 
     @property
+    def methods(self) -> set[str]:
+        """Those that every seed has figures of."""
+        return set.intersection(*(set(summary["methods"]) for summary in self.by_seed))
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes."""
         return tuple(self.details[0]["classes"])

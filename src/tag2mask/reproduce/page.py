@@ -13,9 +13,10 @@ from tag2mask.runs import versions, write_text
 INTRODUCTION = (
     "Each with the command that computes it, the paper's figures beside ours, and what came of its claims. A gain "
     "counts above two controls: the class activation map trained on for as long, and halo, the same push without "
-    "prototypes; a sentence that names its own baseline is held against that, with halo beside it. It has to be there "
-    "in each seed, and one seed alone agrees with nothing. The paper's figures are of PASCAL VOC and COCO; compare "
-    "signs, not sizes."
+    "prototypes. It has to be there in each seed, and one seed alone agrees with nothing. FPR is what --preset says, "
+    "usually this program's own form; claims about the terms, the weights, the prototypes and missing tags (Table 5, "
+    "Figures 5 and 7, section 4.3) are held against the paper's form, which elsewhere is told beside it. The paper's "
+    "figures are of PASCAL VOC and COCO; compare signs, not sizes."
 )
 
 

@@ -188,12 +188,14 @@ def claims_of(figures: dict[str, dict[str, list[float]]], names: list[str], data
         on, halo, wood, fpr = (np.array(figures[m][name]) for m in ("continued", "halo", "wood", "fpr"))
         told = (
             f"{'leak' if name == 'leak' else 'recall at matched area'} on {dataset.name}: trained on {on.mean():.1f}, "
-            f"halo {halo.mean():.1f}, W-OoD {wood.mean():.1f}, FPR {fpr.mean():.1f}."
+            f"halo {halo.mean():.1f}, W-OoD {wood.mean():.1f}, FPR {fpr.mean():.1f}; "
         )
         if name == "leak":
-            agreement = np.minimum(on, halo) - np.maximum(wood, fpr)  # both below both controls
+            agreement = np.minimum(on, halo) - np.maximum(wood, fpr)
+            told += f"both below both controls{in_seeds(list(agreement))}."
         else:
-            agreement = np.minimum(fpr - np.maximum(on, halo), on - wood)  # FPR above the controls, W-OoD below
+            agreement = np.minimum(fpr - np.maximum(on, halo), on - wood)
+            told += f"FPR above both controls and W-OoD below training on{in_seeds(list(agreement))}."
         found.append(Claim(sentence, told, verdict(list(agreement)), dataset.name))
     return found
 
