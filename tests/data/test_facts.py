@@ -58,7 +58,7 @@ def test_lines_for_a_person() -> None:
     lines = tag_lines(tagged(np.array([[1, 1], [1, 0], [0, 0], [1, 1]], bool)))
     assert lines[0] == "4 images, 2 classes, 5 tags, 1.250 an image"
     assert lines[1] == "images by their number of tags: 0: 1, 1: 1, 2: 2"
-    assert lines[2].startswith("1 images without any tag: scenery alone")
+    assert lines[2].startswith("1 without any tag: negatives of the classes")
     assert "  c1 + c0  2 images  100% of c1" in lines
     assert tag_lines(tagged(np.zeros((0, 2), bool)))[1] == "no image is sound"
 

@@ -189,6 +189,15 @@ def test_at_the_papers_settings_its_row_is_fpr_itself() -> None:
     assert laptop.papers_form == "paper" and table5.rows_of(laptop)["paper"][1] == "fpr"
 
 
+def test_photos_without_masks_are_told_of_before_anything_starts(
+    write_folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_folder("mine", masks=False)
+    assert main(["reproduce", "fig8", "--out", str(tmp_path / "out"), "--data.root", str(root)]) == 2
+    error = capsys.readouterr().err
+    assert f"{root} has no masks" in error and error.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("arguments", [["--data.root", "ROOT"], ["--data.root", "ROOT", "--data.classes", "cat,dog"]])
 def test_the_layout_of_ones_own_photos_need_not_be_said(
     arguments: list[str], write_folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str],

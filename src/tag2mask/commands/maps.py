@@ -58,6 +58,8 @@ def check(arguments: list[str]) -> int:
     parser.add_argument("--preset", default="laptop", type=str, help="Whose settings the cost is told for.")
     common(parser)
     add_run_settings(parser, preset_of(arguments))
+    if preset_of(arguments) == "laptop":
+        parser.set_defaults({"methods": ("fpr",)})  # as `tag2mask run` has them
     values = parser.parse_args(with_lists(guess_kind(arguments, everything=True)))
     if values.root:
         values.data.root = values.root
@@ -80,7 +82,8 @@ def check(arguments: list[str]) -> int:
         print(f"tags  sha256 {found.labels_sha256}")
         print(f"masks sha256 {found.masks_sha256 or '- (none, or not all are fit)'}")
     errors = sum(finding.severity == "error" for finding in found.findings)
-    print(f"{errors} errors, {len(found.findings) - errors} warnings")
+    warnings = len(found.findings) - errors
+    print(f"{errors} error{'s'[: errors != 1]}, {warnings} warning{'s'[: warnings != 1]}")
     return 1 if errors else 0
 
 

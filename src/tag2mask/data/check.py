@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -63,7 +64,7 @@ def inspect(config: DataConfig, progress: Progress = lambda done, total: None) -
     findings = survey.findings + pictures.copies
     if not source.names:  # without names no mask value has a meaning; the finding says why there are none
         return Inspection(findings, None)
-    findings += _rare(survey.images, source.where)
+    findings += _rare(survey.images, source.where) + _slips(survey.images, source.where)
     digest = MaskDigest(survey.images.ids)
     try:
         mask_findings = _look_at_masks(config, survey.images, pictures.sizes, digest)
@@ -116,6 +117,21 @@ def _rare(images: TaggedImages, where: str) -> list[Finding]:
         for name, n in counts
         if 0 < n < FEW
     ]
+
+
+def _slips(images: TaggedImages, where: str) -> list[Finding]:
+    """Classes of a few photos that are called nearly like one of many: no list of classes says that they are none."""
+    counts = dict(zip(images.classes.names, images.labels.sum(axis=0).tolist(), strict=True))
+    found = []
+    for name, n in counts.items():
+        others = [other for other, many in counts.items() if many >= FEW * max(n, 1)]
+        near = difflib.get_close_matches(name, others, n=1, cutoff=0.8)
+        if 0 < n < FEW and near:
+            are = "is" if n == 1 else "are"
+            what = f"{n} of {len(images)} images {are} tagged {name!r}, and {counts[near[0]]} {near[0]!r}"
+            todo = "mend the name, or write classes.txt with the names that there are"
+            found.append(Finding("warning", where, what, todo))
+    return found
 
 
 def _look_at_masks(

@@ -51,7 +51,7 @@ def tag_lines(images: TaggedImages, pairs: int = 8) -> list[str]:
     histogram = ", ".join(f"{n}: {count:,}" for n, count in enumerate(np.bincount(per_image)) if count)
     lines.append(f"images by their number of tags: {histogram}" if len(images) else "no image is sound")
     if untagged:
-        lines.append(f"{untagged:,} images without any tag: scenery alone, which gives every class negatives")
+        lines.append(f"{untagged:,} without any tag: negatives of the classes whose surroundings they show")
     alone = (labels & (per_image == 1)[:, None]).sum(axis=0)  # (C,)
     groups = images.classes.superclasses or ("",) * len(images.classes)
     rows = [

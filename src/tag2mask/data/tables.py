@@ -24,6 +24,9 @@ def read_records(path: Path) -> Iterator[tuple[str, list[str]]]:
     Names in a list, which Parquet can hold, come joined by `;`. Raises ``DataError`` when the file is missing or is no
     table; of a damaged CSV file after the records before the damage. ``InputError`` when pyarrow is not installed.
     """
+    if not path.is_file():
+        todo = "create it, with columns called image and labels, or correct the path in the settings"
+        raise fault(path, "there is no such file", todo)
     return _parquet_records(path) if path.suffix.lower() == ".parquet" else _text_records(path)
 
 
@@ -58,8 +61,6 @@ def _parquet_records(path: Path) -> Iterator[tuple[str, list[str]]]:
             f"{path} needs the package pyarrow, which is not installed; run `pip install 'tag2mask[parquet]'`, or save "
             "the table as CSV."
         ) from None
-    if not path.is_file():
-        raise fault(path, "there is no such file", "create it, or correct the path in the settings")
     try:
         with ParquetFile(path) as file:
             every = list(file.schema_arrow.names)

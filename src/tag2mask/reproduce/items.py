@@ -12,6 +12,7 @@ from tag2mask.progress import Reporter
 from tag2mask.reproduce import fig3, fig5, fig6, fig7, fig8, scalars, table1, table2, table4, table5
 from tag2mask.reproduce.cells import Cell, compute, merged
 from tag2mask.reproduce.draw import charts
+from tag2mask.reproduce.fig3 import photos_of
 from tag2mask.reproduce.page import write_page
 from tag2mask.reproduce.result import Result, read_result
 from tag2mask.reproduce.scales import Scale
@@ -64,6 +65,7 @@ def reproduce(
     """
     chosen = chosen_items(names)
     charts()  # whether it is there is known before hours of runs
+    require_masks_of(scale)
     out.mkdir(parents=True, exist_ok=True)
     wanted = {name: ITEMS[name].cells(scale, out) for name in chosen}
     cells = merged(cell for own in wanted.values() for cell in own)
@@ -83,6 +85,20 @@ def reproduce(
     there = [out / f"{name}.json" for name in ITEMS]  # of earlier commands as well
     write_page([read_result(path) for path in there if path.is_file()], out)
     return results
+
+
+def require_masks_of(scale: Scale) -> None:
+    """Figures are held against masks; photos of one's own without any are told of before a run begins.
+
+    Raises:
+        InputError: a set has none.
+    """
+    for dataset in scale.sets:
+        if photos_of(dataset, scale.seeds[0])[1] is None:
+            raise InputError(
+                f"{dataset.data.root} has no masks, which the figures are held against; add them "
+                "(docs/your-photos.md), or leave --data.root away."
+            )
 
 
 def settings_of(cells: list[Cell], out: Path) -> dict[str, Any]:

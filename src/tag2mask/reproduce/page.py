@@ -41,10 +41,12 @@ def counted(results: Sequence[Result]) -> str:
     """``12 agree, 9 do not, 4 cannot be told here.``"""
     claims = [claim for result in results for claim in result.claims]
     found, sentences = [claim.agrees for claim in claims], {claim.paper for claim in claims}
-    several = f", on {len(claims)} times a claim and a set," if len(claims) > len(sentences) else ""
+    begin = f"Of {len(claims)} claims of the paper"
+    if len(claims) > len(sentences):
+        begin = f"{len(sentences)} claims of the paper were held against the sets here, {len(claims)} times in all:"
     return (
-        f"Of {len(sentences)} claims of the paper{several} {found.count(True)} agree with what came out here, "
-        f"{found.count(False)} do not, {found.count(None)} cannot be told here."
+        f"{begin} {found.count(True)} agree with what came out here, {found.count(False)} do not, "
+        f"{found.count(None)} cannot be told here."
     )
 
 

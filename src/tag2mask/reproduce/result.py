@@ -54,7 +54,8 @@ def with_untold(
     """Claims, and those of the paper's sentences that none of them holds against a set; without sets, all of them."""
     told = {(claim.paper, claim.about) for claim in claims}
     untold = [(sentence, name) for name in sets or ("",) for sentence in sentences if (sentence, name) not in told]
-    return (*claims, *(Claim(sentence, why, None, name) for sentence, name in untold))
+    about = {name: f"{why.removesuffix('.')} ({name})." if name else why for name in sets or ("",)}
+    return (*claims, *(Claim(sentence, about[name], None, name) for sentence, name in untold))
 
 
 @dataclass(frozen=True)

@@ -122,9 +122,9 @@ def scale_of(name: str, data: DataConfig | None, seeds: tuple[int, ...], form: s
             f"at four scales), AdvCAM about {24 * hours:.0f} more"
         )
     cost = (
-        f"--scale {name}: split {data.split}, {images} photos, {len(seeds)} seeds. One host with all methods takes "
-        f"{takes}; maps take {images * 60e-6:.1f} GB per method and seed. fig7 trains 27 further runs of the paper's "
-        "form for each seed, scalars one further host without some tags."
+        f"--scale {name}: split {data.split}, {images} photos if it is whole, {len(seeds)} seeds. One host with all "
+        f"methods takes {takes}; maps take {images * 60e-6:.1f} GB per method and seed. fig7 trains 27 further runs of "
+        "the paper's form for each seed, scalars one further host without some tags."
     )
     val = "val" if name == "voc" else data.split.replace("train", "val")
     preset = "laptop" if form == "default" else "paper"
