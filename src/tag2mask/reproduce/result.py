@@ -10,6 +10,8 @@ from typing import Any
 
 from tag2mask.runs import read_json, versions, write_json, write_text
 
+RUNS_ARE_MISSING = "not computed, as runs are missing."
+"""Said of a claim that no figure was held against."""
 VERDICTS = {True: "agrees", False: "does not agree", None: "cannot be told here"}
 
 
@@ -45,13 +47,14 @@ class Claim:
         return f"- {self.paper} **{VERDICTS[self.agrees]}**: {self.ours}"
 
 
-RUNS_ARE_MISSING = "not computed, as runs are missing."
-
-
 def with_untold(
     claims: Sequence[Claim], sentences: Sequence[str], sets: Sequence[str], why: str = RUNS_ARE_MISSING
 ) -> tuple[Claim, ...]:
-    """Claims, and those of the paper's sentences that none of them holds against a set; without sets, all of them."""
+    """Claims, and those of the paper's sentences that none of them holds against a set; without sets, all of them.
+
+    Args:
+        why: they are untold, one sentence.
+    """
     told = {(claim.paper, claim.about) for claim in claims}
     untold = [(sentence, name) for name in sets or ("",) for sentence in sentences if (sentence, name) not in told]
     about = {name: f"{why.removesuffix('.')} ({name})." if name else why for name in sets or ("",)}
