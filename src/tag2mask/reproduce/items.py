@@ -61,7 +61,7 @@ def reproduce(
     """Compute items and write NAME.json and NAME.md of each, and a page of all that ``out`` has; runs are resumed.
 
     Raises:
-        InputError: an unknown item, no matplotlib, or no run of an item could be computed.
+        InputError: an unknown item, no matplotlib, a set without masks, or no run of an item could be computed.
     """
     chosen = chosen_items(names)
     charts()  # whether it is there is known before hours of runs
@@ -96,8 +96,8 @@ def require_masks_of(scale: Scale) -> None:
     for dataset in scale.sets:
         if photos_of(dataset, scale.seeds[0])[1] is None:
             raise InputError(
-                f"{dataset.data.root} has no masks, which the figures are held against; add them "
-                "(docs/your-photos.md), or leave --data.root away."
+                f"{dataset.data.root} has no masks, which the figures are held against; add them as docs/your-photos.md "
+                "says (at laptop --data.root may also be left away)."
             )
 
 
