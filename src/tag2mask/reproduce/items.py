@@ -96,8 +96,8 @@ def require_masks_of(scale: Scale) -> None:
     for dataset in scale.sets:
         if photos_of(dataset, scale.seeds[0])[1] is None:
             raise InputError(
-                f"{dataset.data.root} has no masks, which the figures are held against; add them as docs/your-photos.md "
-                "says (at laptop --data.root may also be left away)."
+                f"{dataset.data.root} has no masks, which the figures are held against; add them as "
+                "docs/your-photos.md says (at laptop --data.root may also be left away)."
             )
 
 
