@@ -36,13 +36,13 @@ def class_means(details: dict[str, Any], method: str, field: str) -> list[float 
     return [sum(values) / len(values) if values else None for values in known]
 
 
-def fdr_table(details: dict[str, Any]) -> list[str]:
-    """False discovery rate by class at matched area."""
+def fdr_table(details: dict[str, Any], title: str, field: str) -> list[str]:
+    """False discovery rate by class at matched area: of the foreground as a whole, or of each class."""
     shown = ("cam", "continued", "halo", "sharpen", "paper", "fpr")
     methods = [method for method in shown if method in next(iter(details["by_seed"].values()))]
-    lines = ["| FDR, matched* | " + " | ".join(details["classes"]) + " |", "|---|" + "---|" * len(details["classes"])]
+    lines = [f"| FDR, {title}* | " + " | ".join(details["classes"]) + " |", "|---|" + "---|" * len(details["classes"])]
     for method in methods:
-        values = class_means(details, method, "class_fdr")
+        values = class_means(details, method, field)
         cells = ["-" if value is None else f"{value:.0f}" for value in values]
         lines.append(f"| {TITLES[method]} | " + " | ".join(cells) + " |")
     return lines
@@ -87,7 +87,13 @@ def main(run: Path, split: str = "") -> None:
     details = read_json(run / f"details{suffix}.json", "details")
     seeds = ", ".join(map(str, summary["seeds"]))
     print(f"mIoU in percent; split {summary['split']}, {summary['images']} images, seeds {seeds}.\n")
-    for lines in (methods_table(summary), difference_lines(details), fdr_table(details), context_table(details)):
+    for lines in (
+        methods_table(summary),
+        difference_lines(details),
+        fdr_table(details, "matched", "class_fdr"),
+        fdr_table(details, "matched by class", "class_fdr_own_area"),
+        context_table(details),
+    ):
         print("\n".join(lines) + "\n")
 
 

@@ -15,7 +15,7 @@ from tag2mask.data.classes import Classes
 from tag2mask.engine import set_up_torch
 from tag2mask.hosts.cam import CamHost
 from tag2mask.hosts.inputs import PhotoInputs
-from tag2mask.maps.merge import class_activation, localization_maps, merged_output
+from tag2mask.maps.merge import class_activation, localization_maps, map_peaks, merged_output
 from tag2mask.presets import PRESETS
 
 Make = Callable[..., PhotoInputs]
@@ -194,3 +194,29 @@ def test_photo_of_one_pixel_at_every_scale(host: CamHost, make: Make) -> None:
         maps = localization_maps(activation, 0, torch.tensor([0, 2]), (1, 1))
         assert maps.shape == (2, 1, 1) and torch.isfinite(maps).all()
         assert torch.isfinite(merged_output(host, inputs, np.array([0]), (1.0, 0.5), True).features).all()
+
+
+def test_absent_classes_reach_what_they_do_outside_of_the_tagged_objects() -> None:
+    """Two scales, of which the larger gives the grid; equal to a loop over images, classes and pixels."""
+    torch.manual_seed(1)
+    scales = [torch.randn(2, 4, 3, 5).relu(), torch.randn(2, 4, 6, 10).relu()]
+    for scale in scales:
+        scale[0, 1] = scale[0, 0] / 2  # confused with a class that is there
+    present = torch.tensor([[True, False, True, False], [False, False, False, False]])
+    found = map_peaks(scales, present)
+    for image in range(2):
+        total = [loop_resize(scales[0][image, c], (6, 10), False) + scales[1][image, c] for c in range(4)]
+        for c in range(4):
+            values = [0.0]
+            for row in range(6):
+                for column in range(10):
+                    claims = [total[k][row, column] > 0.25 * total[k].max() for k in range(4) if present[image, k]]
+                    if present[image, c] or not any(claims):
+                        values.append(float(total[c][row, column]))
+            assert abs(float(found[image, c]) - max(values)) < 1e-5
+    assert found[0, 1] < 0.6 * map_peaks(scales, torch.zeros_like(present))[0, 1]
+
+
+def test_where_tagged_classes_claim_every_pixel_absent_ones_tell_nothing() -> None:
+    maps = [torch.stack([torch.ones(4, 4), torch.rand(4, 4)])[None]]
+    assert map_peaks(maps, torch.tensor([[True, False]])).tolist() == [[1.0, 0.0]]

@@ -28,7 +28,7 @@ def peaks_and_tags(seed: int, images: int = 12, classes: int = 4, absent: float 
 
 
 def by_loops(peaks: np.ndarray, tags: np.ndarray) -> int:
-    """What 30 % of the absent pairs reach, relative to their class's median peak; 1 where that is the peak itself."""
+    """What 25 % of the absent pairs reach, relative to their class's median peak; 1 where that is the peak itself."""
     reached = []
     for c in range(tags.shape[1]):
         having = sorted(float(peaks[i, c]) for i in range(len(tags)) if tags[i, c])
@@ -41,7 +41,7 @@ def by_loops(peaks: np.ndarray, tags: np.ndarray) -> int:
     if not reached:
         return 1
     reached.sort()
-    place = 0.7 * (len(reached) - 1)
+    place = 0.75 * (len(reached) - 1)
     below, above = reached[math.floor(place)], reached[math.ceil(place)]
     floor = below + (above - below) * (place - math.floor(place))
     return math.ceil(255 * floor) if 0 < floor < 1 else 1

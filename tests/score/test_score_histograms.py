@@ -135,6 +135,20 @@ def test_scores_equal_a_loop_over_pixels(world: World, level: int) -> None:
     assert (found.level, found.threshold, found.images) == (level, level / 255, len(world.images))
 
 
+@settings(deadline=None, max_examples=30)
+@given(world=worlds)
+def test_false_discovery_at_a_class_s_own_area_equals_a_loop_over_levels(world: World) -> None:
+    found = scores(world.histograms(), 1).class_fdr_own_area
+    at_level = [slow_confusion(world.images, level, world.class_count) for level in range(1, 256)]
+    for c in range(1, world.class_count + 1):
+        truth = at_level[0][c].sum()
+        missing = [abs(confusion[:, c].sum() - truth) for confusion in at_level]
+        nearest = at_level[missing.index(min(missing))]
+        predicted = nearest[:, c].sum()
+        expected = 100 * (1 - nearest[c, c] / predicted) if truth and predicted else math.nan
+        np.testing.assert_allclose(found[c - 1], expected)
+
+
 @settings(deadline=None, max_examples=60)
 @given(world=worlds, level=levels)
 def test_context_figures_equal_a_loop_over_pixels(world: World, level: int) -> None:

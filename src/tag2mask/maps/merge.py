@@ -13,6 +13,8 @@ from tag2mask.hosts.inputs import PhotoInputs
 
 EPSILON = 1e-5
 """Added to a map's maximum when it is normalised."""
+CLAIMED = 0.25
+"""Share of its maximum from which on a tagged class's map claims a pixel as its own."""
 
 
 @torch.no_grad()
@@ -76,11 +78,26 @@ def class_activation(
     return maps, torch.stack(logits).mean(0)
 
 
-def map_peaks(maps: list[Tensor]) -> Tensor:
-    """Maximum of every class's map before it is divided by it: scales added on the largest grid, (N, C)."""
+def map_peaks(maps: list[Tensor], present: Tensor) -> Tensor:
+    """How high the map of each class reaches before it is divided by its maximum: scales added on the largest grid.
+
+    That of a tagged class reaches its maximum. Where another class's map is high on a tagged object, two classes are
+    confused, which says nothing about the background; so the pixels that a tagged class claims are left out there.
+
+    Args:
+        maps: from ``class_activation``.
+        present: (N, C) boolean, the tagged classes.
+
+    Returns:
+        (N, C), 0 or more; 0 for an absent class where the tagged ones claim every pixel.
+    """
     size = max((scale.shape[2:] for scale in maps), key=lambda s: s[0] * s[1])
     resized = [functional.interpolate(scale, size, mode="bilinear", align_corners=False) for scale in maps]
-    return torch.stack(resized).sum(0).amax(dim=(2, 3))
+    total = torch.stack(resized).sum(0)  # (N, C, h, w)
+    highest = total.amax(dim=(2, 3))  # (N, C)
+    claimed = total > CLAIMED * (highest + EPSILON)[:, :, None, None]
+    free = ~(claimed & present[:, :, None, None]).any(dim=1, keepdim=True)  # (N, 1, h, w)
+    return torch.where(present, highest, total.masked_fill(~free, 0).amax(dim=(2, 3)))
 
 
 def localization_maps(maps: list[Tensor], index: int, classes: Tensor, size: tuple[int, int]) -> Tensor:

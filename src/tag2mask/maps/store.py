@@ -23,7 +23,7 @@ class StoredMaps:
     Attributes:
         classes: (P,) int16 class numbers, from 0.
         maps: (P, H, W) uint8, round(255 x normalised map), at the image's size.
-        peaks: (C,) float32, the maximum of every class's map before normalising, tagged or not.
+        peaks: (C,) float32, how high every class's map reaches before normalising (``maps.merge.map_peaks``).
     """
 
     classes: np.ndarray
@@ -43,7 +43,7 @@ def save_maps(path: Path, classes: np.ndarray, maps: np.ndarray, peaks: np.ndarr
         path: ``<id>.npz``.
         classes: (P,) class numbers, from 0.
         maps: (P, H, W) uint8 at the image's size; larger ones are stored reduced and enlarged again when read.
-        peaks: (C,) maximum of every class's map before normalising.
+        peaks: (C,) how high every class's map reaches before normalising.
     """
     height, width = maps.shape[1:]
     factor = min(1.0, LONGEST_STORED_SIDE / max(height, width, 1))

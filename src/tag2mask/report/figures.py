@@ -71,6 +71,10 @@ class Figures:
             [self.details["by_seed"][str(seed)][method][protocol][name] for seed in self.seeds], dtype=float
         )
 
+    def tells(self, name: str) -> bool:
+        """Whether details.json has a figure by class; one that an earlier version wrote lacks the later ones."""
+        return all(name in scored["matched"] for seed in self.details["by_seed"].values() for scored in seed.values())
+
     def difference(self, seed: int, reference: str, protocol: str) -> dict[str, float] | None:
         """Paired difference of mIoU, ``fpr`` minus a control, of one seed."""
         found = self.details.get("differences", {}).get(str(seed), {}).get(reference, {})

@@ -83,6 +83,8 @@ class Scores:
     """(C,); NaN for a class without a context of its own."""
     class_pixel_ap: Floats
     """(C,)."""
+    class_fdr_own_area: Floats
+    """(C,) false discovery rate where as many pixels are predicted as the class as it has; the same at every level."""
     context_shares: Floats
     """(C, J): share of the pixels predicted as the class that lie on each context."""
     confusion: Counts
@@ -134,6 +136,7 @@ def scores(histograms: ScoreHistograms, level: int, contexts: Contexts | None = 
         class_fdr=100 - class_precision,
         class_leak=class_leak,
         class_pixel_ap=class_pixel_ap,
+        class_fdr_own_area=false_discovery_at_own_area(histograms),
         context_shares=percent(on_context, predicted[1:, None]),
         confusion=confusion,
         truth_pixels=truth,
@@ -178,6 +181,21 @@ def pixel_average_precision(histograms: ScoreHistograms) -> Floats:
     newly_found = found - np.pad(found[:, 1:], ((0, 0), (0, 1)))  # (C, 256)
     precision = np.nan_to_num(percent(found, taken))  # where none is taken, none is newly found
     return percent((newly_found * precision).sum(axis=1), 100 * truth)  # (C, 256) -> (C,)
+
+
+def false_discovery_at_own_area(histograms: ScoreHistograms) -> Floats:
+    """(C,) false discovery rate, percent, of each class at the level that gives it as many pixels as its truth has.
+
+    At one level for all classes, matched to the foreground as a whole, a class may take area from another; maps of one
+    class are compared at equal area only when the area of that class is matched. Of equally near levels the lowest
+    counts. NaN for a class without a pixel, and for one that wins none.
+    """
+    counts = counts_by_level(histograms)
+    hits, predicted, truth = counts.true_positives[1:], counts.predicted[1:], counts.truth[1:]  # (C, 255) twice, (C,)
+    nearest = np.abs(predicted - truth[:, None]).argmin(axis=1)  # (C,)
+    classes = np.arange(len(truth))
+    found = 100 - percent(hits[classes, nearest], predicted[classes, nearest])
+    return np.where(truth > 0, found, np.nan)
 
 
 def intersection_over_union(

@@ -29,7 +29,7 @@ NEEDS_MASKS: frozenset[ThresholdProtocol] = frozenset({"matched", "oracle"})
 """Protocols that read the truth; a figure of theirs is never shown without saying so."""
 FIXED = 0.30
 """Share of a map's maximum."""
-ABSENT_QUANTILE = 0.7
+ABSENT_QUANTILE = 0.75
 EPSILON = 1e-5
 MOST_PEAKS = 1 << 22
 """Of more images than have this many peaks, every n-th does for the floor: it is a whole level of 255 anyhow."""
@@ -67,15 +67,16 @@ def absent_floor(peaks: npt.NDArray[np.floating], tags: npt.NDArray[np.bool_]) -
     """Level below which no threshold should go: what the maps of absent classes reach all the same.
 
     A map's values are shares of its own maximum. The peak of a class in a photo without it, as a share of the median
-    peak in photos with it, is a level that is no evidence of the class. The floor is what 30 % of such peaks reach: on
+    peak in photos with it, is a level that is no evidence of the class. The floor is what 25 % of such peaks reach: on
     maps with broad shoulders it lifts a rule that cuts too low; on clean maps it lies below the rule and does nothing.
 
     Args:
-        peaks: (N, C) maximum of relu(M) of every class in every photo, or in every ``peak_stride``-th; tags: (N, C).
+        peaks: (N, C) how high relu(M) of every class reaches in every photo, or in every ``peak_stride``-th, outside of
+            what tagged classes claim (``maps.merge.map_peaks``); tags: (N, C).
 
     Returns:
         A level from 1 to 255; 1 where no photo lacks a class that another has, and where the peaks tell nothing: when
-        30 % of the absent ones reach those of the present.
+        25 % of the absent ones reach those of the present.
     """
     relative = []
     for c in range(tags.shape[1]):

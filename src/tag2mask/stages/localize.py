@@ -39,7 +39,7 @@ class ImageMaps:
     logits: np.ndarray | None
     """(C,)."""
     peaks: np.ndarray
-    """(C,) maximum of every class's map before it is divided by it, tagged or not."""
+    """(C,) how high every class's map reaches before it is divided by its maximum (``map_peaks``)."""
 
 
 @torch.no_grad()
@@ -60,7 +60,8 @@ def _localize_batch(
     setup: SeedSetup, config: MapsConfig, batch: np.ndarray, sizes: Sizes, prototypes: Prototypes | None
 ) -> Iterator[ImageMaps]:
     maps, logits = class_activation(setup.host, setup.inputs, batch, config.scales, config.flip, prototypes)
-    peaks = map_peaks(maps).cpu().numpy()  # (N, C)
+    present = torch.from_numpy(setup.images.labels[batch]).to(setup.device)  # (N, C)
+    peaks = map_peaks(maps, present).cpu().numpy()  # (N, C)
     if not setup.host.peaks_are_evidence:
         peaks = np.zeros_like(peaks)  # no floor follows from these
     for row, index in enumerate(batch.tolist()):
@@ -119,7 +120,8 @@ def _attribute(setup: SeedSetup, config: MapsConfig, index: int, size: tuple[int
     planes = np.zeros((0, *size), np.uint8)
     if maps:
         planes = quantised(localization_maps(maps, 0, everyone, size).cpu().numpy())  # (P, H, W)
-    return ImageMaps(index, classes, planes, logits[0].cpu().numpy(), map_peaks(activation)[0].cpu().numpy())
+    present = torch.from_numpy(setup.images.labels[image]).to(setup.device)  # (1, C)
+    return ImageMaps(index, classes, planes, logits[0].cpu().numpy(), map_peaks(activation, present)[0].cpu().numpy())
 
 
 def map_path(folder: Path, image_id: str) -> Path:
