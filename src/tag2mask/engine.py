@@ -144,7 +144,10 @@ def fit(
         if fpr.needs_prototypes() and (epoch % fpr.collect_every == 0 or prototypes is None):
             collected_at = epoch - epoch % fpr.collect_every
             if epoch == collected_at:
-                prototypes = collect(host, inputs, targets, fpr, superclasses, seed)
+                if epoch and prototypes is None:  # resumed
+                    written = folder / "prototypes.safetensors"
+                    prototypes = ranks.once(lambda: load_prototypes(written) if written.is_file() else None)
+                prototypes = collect(host, inputs, targets, fpr, superclasses, seed, prototypes)
                 if first:
                     (folder / "prototypes").mkdir(exist_ok=True)
                     save_prototypes(folder / "prototypes" / f"epoch{epoch + 1:03}.safetensors", prototypes)
@@ -330,7 +333,8 @@ def fit_labelled(
 
 @torch.no_grad()
 def collect(
-    host: Host, inputs: PhotoInputs, targets: Tensor, fpr: FPRConfig, superclasses: tuple[int, ...] | None, seed: int
+    host: Host, inputs: PhotoInputs, targets: Tensor, fpr: FPRConfig, superclasses: tuple[int, ...] | None, seed: int,
+    earlier: Prototypes | None = None,
 ) -> Prototypes:  # fmt: skip
     """The prototype pass over all images, without augmentation, at the scales and mirrorings that ``fpr`` asks for.
 
@@ -361,6 +365,7 @@ def collect(
     def prototypes() -> Prototypes:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # fewer distinct regions than clusters
-            return prototypes_of(pools, fpr, superclasses, seed).to("cpu")
+            kept = None if earlier is None else earlier.to(targets.device)
+            return prototypes_of(pools, fpr, superclasses, seed, kept).to("cpu")
 
     return ranks.once(prototypes).to(targets.device)

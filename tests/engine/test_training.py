@@ -107,10 +107,10 @@ def test_state_and_weights_come_back_as_they_were(images: TaggedImages, tmp_path
     assert not any(k.startswith("frozen_stages.") for k in load_file(tmp_path / "weights.safetensors"))
 
 
-@pytest.mark.parametrize("until", [2, 3])
-def test_resumed_between_two_collections(images: TaggedImages, tmp_path: Path, until: int) -> None:
+@pytest.mark.parametrize(("until", "every"), [(2, 2), (3, 2), (2, 1)])
+def test_resumed_at_a_collection_or_between_two(images: TaggedImages, tmp_path: Path, until: int, every: int) -> None:
     """The prototypes of the epochs that are not repeated are read, not collected with later weights."""
-    fpr = FPRConfig(collect_every=2, region_weight=0.1, feature_space="trained")
+    fpr = FPRConfig(collect_every=every, region_weight=0.1, feature_space="trained", theta=0.8)
     start = trained(images, tmp_path / "cam").state_dict()
     phase = OptimiserConfig(epochs=5, batch_size=4, learning_rate=2e-3)
 
@@ -134,6 +134,8 @@ def test_resumed_between_two_collections(images: TaggedImages, tmp_path: Path, u
     lines = [(tmp_path / name / "metrics.jsonl").read_text() for name in ("whole", "cut")]
     assert lines[0] == lines[1]
     assert json.loads(lines[0].splitlines()[until])["region"] > 0, "the prototypes matter after the cut"
+    last = [load_prototypes(tmp_path / name / "prototypes.safetensors") for name in ("whole", "cut")]
+    assert torch.equal(last[0].trimmed, last[1].trimmed)
 
 
 def test_prototypes_survive_the_disk(images: TaggedImages, tmp_path: Path) -> None:

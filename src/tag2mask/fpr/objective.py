@@ -122,6 +122,7 @@ def collect_prototypes(
     config: FPRConfig,
     superclasses: Sequence[int] | None = None,
     seed: int = 0,
+    earlier: Prototypes | None = None,
 ) -> Prototypes:
     """One pass over the training images: regions into the pools, pools into prototypes (section 3.2.1).
 
@@ -129,6 +130,7 @@ def collect_prototypes(
         network, batches, config: as in ``fill_pools``.
         superclasses: a number for each class; used when ``config.superclass_trim`` is set.
         seed: of k-means.
+        earlier: the prototypes of the pass before; used when ``config.keep_negatives`` is set.
 
     Returns:
         The prototypes, on the device of the features.
@@ -139,7 +141,7 @@ def collect_prototypes(
     pools = fill_pools(network, batches, config)
     if pools is None:
         raise ValueError("no batch to collect prototypes from; give at least one image")
-    return prototypes_of(pools, config, superclasses, seed)
+    return prototypes_of(pools, config, superclasses, seed, earlier)
 
 
 @torch.no_grad()
@@ -181,11 +183,12 @@ def fill_pools(
 
 
 def prototypes_of(
-    pools: PrototypePools, config: FPRConfig, superclasses: Sequence[int] | None = None, seed: int = 0
-) -> Prototypes:
+    pools: PrototypePools, config: FPRConfig, superclasses: Sequence[int] | None = None, seed: int = 0,
+    earlier: Prototypes | None = None,
+) -> Prototypes:  # fmt: skip
     """``build_prototypes`` by the settings."""
     return build_prototypes(
         pools, config.prototypes, superclasses if config.superclass_trim else None,
         config.singleton_superclass, config.kmeans_restarts, seed, config.negatives, config.explained_trim,
-        config.likeness_trim, config.support, config.exact_kmeans,
+        config.likeness_trim, config.support, config.exact_kmeans, earlier if config.keep_negatives else None,
     )  # fmt: skip
