@@ -87,11 +87,13 @@ def main(run: Path, split: str = "") -> None:
     details = read_json(run / f"details{suffix}.json", "details")
     seeds = ", ".join(map(str, summary["seeds"]))
     print(f"mIoU in percent; split {summary['split']}, {summary['images']} images, seeds {seeds}.\n")
+    scored = next(iter(next(iter(details["by_seed"].values())).values()))["matched"]
+    own_area = "class_fdr_own_area" in scored  # a run that was evaluated earlier lacks it
     for lines in (
         methods_table(summary),
         difference_lines(details),
         fdr_table(details, "matched", "class_fdr"),
-        fdr_table(details, "matched by class", "class_fdr_own_area"),
+        fdr_table(details, "matched by class", "class_fdr_own_area") if own_area else [],
         context_table(details),
     ):
         print("\n".join(lines) + "\n")

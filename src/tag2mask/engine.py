@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -145,8 +146,7 @@ def fit(
             collected_at = epoch - epoch % fpr.collect_every
             if epoch == collected_at:
                 if epoch and prototypes is None:  # resumed
-                    written = folder / "prototypes.safetensors"
-                    prototypes = ranks.once(lambda: load_prototypes(written) if written.is_file() else None)
+                    prototypes = ranks.once(partial(written_prototypes, folder / "prototypes.safetensors"))
                 prototypes = collect(host, inputs, targets, fpr, superclasses, seed, prototypes)
                 if first:
                     (folder / "prototypes").mkdir(exist_ok=True)
@@ -168,6 +168,11 @@ def fit(
         save_weights(folder / "weights.safetensors", host)
     ranks.wait()
     return bare
+
+
+def written_prototypes(path: Path) -> Prototypes | None:
+    """Those of the last collection; None where they were damaged, and so removed."""
+    return load_prototypes(path) if path.is_file() else None
 
 
 class StepTerms(NamedTuple):

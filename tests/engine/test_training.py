@@ -138,6 +138,23 @@ def test_resumed_at_a_collection_or_between_two(images: TaggedImages, tmp_path: 
     assert torch.equal(last[0].trimmed, last[1].trimmed)
 
 
+def test_negatives_are_kept_from_one_collection_to_the_next(images: TaggedImages, tmp_path: Path) -> None:
+    """Where the maps let go of a photo, it stays among the negatives."""
+    phase = OptimiserConfig(epochs=6, batch_size=4, learning_rate=0.05)
+    for keep in (True, False):
+        folder = tmp_path / str(keep)
+        host = new_host(images)
+        inputs = PhotoInputs(host, images, ViewsConfig(size=64), torch.device("cpu"))
+        fit(host, inputs, images.labels, phase, FPRConfig(keep_negatives=keep), None, 0, folder, lambda *_: None, False)
+        gone = 0
+        for epoch in range(1, 7):  # with fewer photos than places, P_neg has all that lend a negative
+            found = load_prototypes(folder / "prototypes" / f"epoch{epoch:03}.safetensors")
+            for c in range(len(found.trimmed_valid)):
+                candidates = found.negative_source[c, found.negative_valid[c]].tolist()
+                gone += sum(source not in candidates for source in found.trimmed_source[c, found.trimmed_valid[c]].tolist())
+        assert (gone > 0) == keep
+
+
 def test_prototypes_survive_the_disk(images: TaggedImages, tmp_path: Path) -> None:
     host = trained(images, tmp_path)
     inputs = PhotoInputs(host, images, ViewsConfig(size=64), torch.device("cpu"))

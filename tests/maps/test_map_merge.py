@@ -17,6 +17,7 @@ from tag2mask.hosts.cam import CamHost
 from tag2mask.hosts.inputs import PhotoInputs
 from tag2mask.maps.merge import class_activation, localization_maps, map_peaks, merged_output
 from tag2mask.presets import PRESETS
+from tag2mask.score import absent_floor
 
 Make = Callable[..., PhotoInputs]
 BATCH = np.array([2, 0])
@@ -218,5 +219,12 @@ def test_absent_classes_reach_what_they_do_outside_of_the_tagged_objects() -> No
 
 
 def test_where_tagged_classes_claim_every_pixel_absent_ones_tell_nothing() -> None:
+    """Not even that they reach 0: broad maps, which claim most, are what the floor is for."""
     maps = [torch.stack([torch.ones(4, 4), torch.rand(4, 4)])[None]]
-    assert map_peaks(maps, torch.tensor([[True, False]])).tolist() == [[1.0, 0.0]]
+    found = map_peaks(maps, torch.tensor([[True, False]]))
+    assert found[0, 0] == 1 and found[0, 1].isnan()
+    tags = np.arange(12)[:, None] % 3 == np.arange(3)
+    peaks = np.where(tags, 1e3, 400.0)
+    level = absent_floor(peaks, tags)
+    peaks[:8] = np.where(tags[:8], peaks[:8], np.nan)
+    assert absent_floor(peaks, tags) == level > 1

@@ -54,7 +54,8 @@ def test_equals_the_loops(seed: int, photos: int, lends: float, negatives: int, 
         for c in range(CLASSES):
             expected = negatives_of(alone, c)
             candidates = pools.negative.ranked(c)[2].tolist()
-            for negative in negatives_of(kept, c) if kept else []:
+            full = len(candidates) == negatives * refill
+            for negative in negatives_of(kept, c) if kept and not full else []:
                 if len(expected) < negatives and negative[0] not in candidates:
                     expected.append(negative)
             assert negatives_of(now, c) == expected
@@ -90,3 +91,20 @@ def test_the_paper_forgets(literal: FPRConfig) -> None:
     first = pass_over(2.0, config, None)
     assert len(negatives_of(first, 0)) == 1
     assert pass_over(-1.0, config, first).without_negatives() == [0]
+
+
+def test_a_full_pool_keeps_nothing() -> None:
+    """A photo that still lends a negative, but ranks below a full pool, must not come in as it was."""
+    pools = PrototypePools(1, 1, 4, 1)
+    pools.add(
+        torch.tensor([[[1.0]], [[5.0]]]), torch.ones(2, 1), torch.tensor([[2.0], [1.0]]), torch.zeros(2, 1), torch.arange(2)
+    )
+    alone = build_prototypes(pools, count=1, negatives=1)
+    earlier = replace(alone, trimmed=alone.trimmed + 8, trimmed_source=torch.ones_like(alone.trimmed_source))
+    gap = build_prototypes(pools, count=1, negatives=2, earlier=earlier)
+    assert negatives_of(gap, 0) == [(0, [1.0], 1.0)]
+
+
+def test_features_that_move_are_not_kept() -> None:
+    config = FPRConfig(prototypes=1, negatives=2, feature_space="trained")
+    assert pass_over(-1.0, config, pass_over(2.0, config, None)).without_negatives() == [0]

@@ -44,7 +44,10 @@ class Statistics:
         self._pair_rows = {(int(c), int(i)): n for n, (c, i) in enumerate(self.pairs[:, :2])}
         self._source_rows = {(int(c), int(k)): n for n, (c, k) in enumerate(self.sources[:, :2])}
         self._pair_ends = np.cumsum(self.pairs[:, 2].astype(np.int64) * self.pairs[:, 3])
-        self._source_ends = np.cumsum(self.sources[:, 2].astype(np.int64) * self.sources[:, 3])
+        sizes = self.sources[:, 2].astype(np.int64) * self.sources[:, 3]  # (R,)
+        self._source_ends = np.cumsum(sizes)
+        lit = np.concatenate([[0], np.cumsum(self.regions)])
+        self._lit = lit[self._source_ends] > lit[self._source_ends - sizes]  # (R,)
 
     def probability(self, image: int, c: int) -> float | None:
         """Of a class in an image, by the sigmoid of its logit; None for a photo that cannot be read."""
@@ -85,9 +88,9 @@ class Statistics:
     def shown(self, c: int, rank: int | None = None) -> list[tuple[str, float]]:
         """Names of what the regions of a class, or one of them, show by the masks of the data, with mean shares.
 
-        Shares are whole hundredths that add up to at most 1.
+        Shares are whole hundredths that add up to at most 1. Regions that the weights light no more count nothing.
         """
-        chosen = self.sources[:, 0] == c
+        chosen = (self.sources[:, 0] == c) & self._lit
         if rank is not None:
             chosen &= self.sources[:, 1] == rank
         if not self.cause_names or not chosen.any():

@@ -130,7 +130,7 @@ def collect_prototypes(
         network, batches, config: as in ``fill_pools``.
         superclasses: a number for each class; used when ``config.superclass_trim`` is set.
         seed: of k-means.
-        earlier: the prototypes of the pass before; used when ``config.keep_negatives`` is set.
+        earlier: the prototypes of the pass before; ``config.keep_negatives`` says whether they are used.
 
     Returns:
         The prototypes, on the device of the features.
@@ -190,5 +190,6 @@ def prototypes_of(
     return build_prototypes(
         pools, config.prototypes, superclasses if config.superclass_trim else None,
         config.singleton_superclass, config.kmeans_restarts, seed, config.negatives, config.explained_trim,
-        config.likeness_trim, config.support, config.exact_kmeans, earlier if config.keep_negatives else None,
+        config.likeness_trim, config.support, config.exact_kmeans,
+        earlier if config.keep_negatives and config.feature_space == "levels" else None,
     )  # fmt: skip

@@ -81,8 +81,9 @@ def build_prototypes(
         likeness_trim: drop those whose ``likeness`` to the positives is at least this; 0 drops none.
         support: ``drop`` those whose ``support_ratio`` is above 1, or ``weigh``: multiply distances to them by it.
         exact_kmeans: k-means of a class with more positives goes by mini-batches.
-        earlier: those of the collection before, of the same classes, channels and counts: its negatives fill places
-            that are left, but for those of photos that are candidates now.
+        earlier: those of the collection before, of the same classes, channels and counts. Where the pool of a class is
+            not full, its negatives fill places that are left, but for those of photos that lend one now. They passed
+            the tests above when they were candidates.
 
     Returns:
         Prototypes on the device of the pools. A class without regions has no prototypes.
@@ -124,7 +125,8 @@ def build_prototypes(
         trimmed[c, : len(chosen)], sources[1, c, : len(chosen)] = candidates[chosen], numbers[chosen]
         trimmed_valid[c, : len(chosen)] = True
         factor[c, : len(chosen)] = ratio[chosen].clamp(min=1)
-        if earlier is not None:
+        full = len(candidates) == pools.negative.scores.shape[1]  # then photos that lend one may be missing
+        if earlier is not None and not full:
             lasting = earlier.trimmed_valid[c] & ~torch.isin(earlier.trimmed_source[c], numbers)
             kept = lasting.nonzero().flatten()[: negatives - len(chosen)]
             places = slice(len(chosen), len(chosen) + len(kept))

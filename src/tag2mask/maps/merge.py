@@ -89,7 +89,7 @@ def map_peaks(maps: list[Tensor], present: Tensor) -> Tensor:
         present: (N, C) boolean, the tagged classes.
 
     Returns:
-        (N, C), 0 or more; 0 for an absent class where the tagged ones claim every pixel.
+        (N, C), 0 or more; NaN for an absent class where the tagged ones claim every pixel, as nothing is known there.
     """
     size = max((scale.shape[2:] for scale in maps), key=lambda s: s[0] * s[1])
     resized = [functional.interpolate(scale, size, mode="bilinear", align_corners=False) for scale in maps]
@@ -97,7 +97,9 @@ def map_peaks(maps: list[Tensor], present: Tensor) -> Tensor:
     highest = total.amax(dim=(2, 3))  # (N, C)
     claimed = total > CLAIMED * (highest + EPSILON)[:, :, None, None]
     free = ~(claimed & present[:, :, None, None]).any(dim=1, keepdim=True)  # (N, 1, h, w)
-    return torch.where(present, highest, total.masked_fill(~free, 0).amax(dim=(2, 3)))
+    reached = total.masked_fill(~free, 0).amax(dim=(2, 3))  # (N, C)
+    reached = reached.masked_fill(~free.flatten(1).any(dim=1, keepdim=True), torch.nan)
+    return torch.where(present, highest, reached)
 
 
 def localization_maps(maps: list[Tensor], index: int, classes: Tensor, size: tuple[int, int]) -> Tensor:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tag2mask.data.masks import Contexts
 
 Floats = npt.NDArray[np.float64]
+OWN_AREA_TOLERANCE = 0.1
+"""Share of a class's pixels by which its predicted area may differ and still count as matched."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,8 @@ class Scores:
     class_pixel_ap: Floats
     """(C,)."""
     class_fdr_own_area: Floats
-    """(C,) false discovery rate where as many pixels are predicted as the class as it has; the same at every level."""
+    """(C,) false discovery rate at the level that gives the class as many pixels as it has (within 10 %); NaN where
+    none does. The same at every level."""
     context_shares: Floats
     """(C, J): share of the pixels predicted as the class that lie on each context."""
     confusion: Counts
@@ -188,14 +191,15 @@ def false_discovery_at_own_area(histograms: ScoreHistograms) -> Floats:
 
     At one level for all classes, matched to the foreground as a whole, a class may take area from another; maps of one
     class are compared at equal area only when the area of that class is matched. Of equally near levels the lowest
-    counts. NaN for a class without a pixel, and for one that wins none.
+    counts. NaN where no level comes within 10 % of that area, and for a class without a pixel.
     """
     counts = counts_by_level(histograms)
     hits, predicted, truth = counts.true_positives[1:], counts.predicted[1:], counts.truth[1:]  # (C, 255) twice, (C,)
     nearest = np.abs(predicted - truth[:, None]).argmin(axis=1)  # (C,)
     classes = np.arange(len(truth))
     found = 100 - percent(hits[classes, nearest], predicted[classes, nearest])
-    return np.where(truth > 0, found, np.nan)
+    near = np.abs(predicted[classes, nearest] - truth) <= OWN_AREA_TOLERANCE * truth
+    return np.where((truth > 0) & near, found, np.nan)
 
 
 def intersection_over_union(

@@ -72,7 +72,7 @@ def absent_floor(peaks: npt.NDArray[np.floating], tags: npt.NDArray[np.bool_]) -
 
     Args:
         peaks: (N, C) how high relu(M) of every class reaches in every photo, or in every ``peak_stride``-th, outside of
-            what tagged classes claim (``maps.merge.map_peaks``); tags: (N, C).
+            what tagged classes claim (``maps.merge.map_peaks``); what is not finite is left out. tags: (N, C).
 
     Returns:
         A level from 1 to 255; 1 where no photo lacks a class that another has, and where the peaks tell nothing: when

@@ -26,6 +26,8 @@ from tag2mask.stages.localize import ImageMaps, map_path
 
 IMPORTED = "imported"
 """The method whose maps another program has made."""
+PEAKS = "outside of what tagged classes claim"
+"""What stored peaks are, so that maps with those of an earlier version are made anew."""
 WITHOUT_GRADIENT = ("training_free", IMPORTED)
 """Methods whose maps are not a network's alone: rectified after the network, or another program's."""
 
@@ -87,7 +89,7 @@ def map_settings(maps: MapsConfig) -> dict[str, Any]:
         own["scales"] = own["scales"] or every["scales"]
         every = {"method": maps.method, "flip": maps.flip, "advcam": own}
     plain: dict[str, Any] = json.loads(json.dumps(every))
-    return plain
+    return {**plain, "peaks": PEAKS}
 
 
 def stored_image_maps(images: TaggedImages, folder: Path, step: Step) -> Iterator[ImageMaps]:

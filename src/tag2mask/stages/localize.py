@@ -60,10 +60,7 @@ def _localize_batch(
     setup: SeedSetup, config: MapsConfig, batch: np.ndarray, sizes: Sizes, prototypes: Prototypes | None
 ) -> Iterator[ImageMaps]:
     maps, logits = class_activation(setup.host, setup.inputs, batch, config.scales, config.flip, prototypes)
-    present = torch.from_numpy(setup.images.labels[batch]).to(setup.device)  # (N, C)
-    peaks = map_peaks(maps, present).cpu().numpy()  # (N, C)
-    if not setup.host.peaks_are_evidence:
-        peaks = np.zeros_like(peaks)  # no floor follows from these
+    peaks = peaks_of(setup, maps, batch)  # (N, C)
     for row, index in enumerate(batch.tolist()):
         classes = np.flatnonzero(setup.images.labels[index])  # (P,)
         size = sizes(index)
@@ -73,6 +70,13 @@ def _localize_batch(
         else:
             planes = np.zeros((0, *size), np.uint8)
         yield ImageMaps(index, classes, planes, logits[row].cpu().numpy(), peaks[row])
+
+
+def peaks_of(setup: SeedSetup, maps: list[Tensor], batch: np.ndarray) -> np.ndarray:
+    """``map_peaks`` of some images, (N, C); 0, from which no floor follows, where they are no evidence."""
+    present = torch.from_numpy(setup.images.labels[batch]).to(setup.device)  # (N, C)
+    peaks: np.ndarray = map_peaks(maps, present).cpu().numpy()
+    return peaks if setup.host.peaks_are_evidence else np.zeros_like(peaks)
 
 
 def store_maps(
@@ -120,8 +124,7 @@ def _attribute(setup: SeedSetup, config: MapsConfig, index: int, size: tuple[int
     planes = np.zeros((0, *size), np.uint8)
     if maps:
         planes = quantised(localization_maps(maps, 0, everyone, size).cpu().numpy())  # (P, H, W)
-    present = torch.from_numpy(setup.images.labels[image]).to(setup.device)  # (1, C)
-    return ImageMaps(index, classes, planes, logits[0].cpu().numpy(), map_peaks(activation, present)[0].cpu().numpy())
+    return ImageMaps(index, classes, planes, logits[0].cpu().numpy(), peaks_of(setup, activation, image)[0])
 
 
 def map_path(folder: Path, image_id: str) -> Path:
