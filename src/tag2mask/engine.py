@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -145,9 +144,7 @@ def fit(
         if fpr.needs_prototypes() and (epoch % fpr.collect_every == 0 or prototypes is None):
             collected_at = epoch - epoch % fpr.collect_every
             if epoch == collected_at:
-                if epoch and prototypes is None:  # resumed
-                    prototypes = ranks.once(partial(written_prototypes, folder / "prototypes.safetensors"))
-                prototypes = collect(host, inputs, targets, fpr, superclasses, seed, prototypes)
+                prototypes = collect(host, inputs, targets, fpr, superclasses, seed)
                 if first:
                     (folder / "prototypes").mkdir(exist_ok=True)
                     save_prototypes(folder / "prototypes" / f"epoch{epoch + 1:03}.safetensors", prototypes)
@@ -168,11 +165,6 @@ def fit(
         save_weights(folder / "weights.safetensors", host)
     ranks.wait()
     return bare
-
-
-def written_prototypes(path: Path) -> Prototypes | None:
-    """Those of the last collection; None where they were damaged, and so removed."""
-    return load_prototypes(path) if path.is_file() else None
 
 
 class StepTerms(NamedTuple):
@@ -338,8 +330,7 @@ def fit_labelled(
 
 @torch.no_grad()
 def collect(
-    host: Host, inputs: PhotoInputs, targets: Tensor, fpr: FPRConfig, superclasses: tuple[int, ...] | None, seed: int,
-    earlier: Prototypes | None = None,
+    host: Host, inputs: PhotoInputs, targets: Tensor, fpr: FPRConfig, superclasses: tuple[int, ...] | None, seed: int
 ) -> Prototypes:  # fmt: skip
     """The prototype pass over all images, without augmentation, at the scales and mirrorings that ``fpr`` asks for.
 
@@ -370,7 +361,6 @@ def collect(
     def prototypes() -> Prototypes:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # fewer distinct regions than clusters
-            kept = None if earlier is None else earlier.to(targets.device)
-            return prototypes_of(pools, fpr, superclasses, seed, kept).to("cpu")
+            return prototypes_of(pools, fpr, superclasses, seed).to("cpu")
 
     return ranks.once(prototypes).to(targets.device)

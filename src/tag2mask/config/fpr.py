@@ -71,11 +71,6 @@ class FPRConfig:
     refill: int = 2
     """Rank refill x negatives candidates before trimming: there are more to compare with, and dropped negatives are
     replaced. 1 is the paper."""
-    keep_negatives: bool = True
-    """Fill places that the negatives of Eq. 8 leave empty with those of the collection before, of photos that lend none
-    now. A map that has been rectified no longer activates what it was wrong about; in a small set the negatives vanish
-    so, and what they stood for comes back. With feature_space levels alone, as trained features have moved since.
-    False is the paper."""
     distance: Literal["l2", "rms", "cosine"] = "l2"
     """Distance in Eq. 5. rms: root of the mean squared difference over channels + 1e-4 (the release)."""
     distance_offset: float = 0.0

@@ -122,7 +122,6 @@ def collect_prototypes(
     config: FPRConfig,
     superclasses: Sequence[int] | None = None,
     seed: int = 0,
-    earlier: Prototypes | None = None,
 ) -> Prototypes:
     """One pass over the training images: regions into the pools, pools into prototypes (section 3.2.1).
 
@@ -130,7 +129,6 @@ def collect_prototypes(
         network, batches, config: as in ``fill_pools``.
         superclasses: a number for each class; used when ``config.superclass_trim`` is set.
         seed: of k-means.
-        earlier: the prototypes of the pass before; ``config.keep_negatives`` says whether they are used.
 
     Returns:
         The prototypes, on the device of the features.
@@ -141,7 +139,7 @@ def collect_prototypes(
     pools = fill_pools(network, batches, config)
     if pools is None:
         raise ValueError("no batch to collect prototypes from; give at least one image")
-    return prototypes_of(pools, config, superclasses, seed, earlier)
+    return prototypes_of(pools, config, superclasses, seed)
 
 
 @torch.no_grad()
@@ -183,13 +181,11 @@ def fill_pools(
 
 
 def prototypes_of(
-    pools: PrototypePools, config: FPRConfig, superclasses: Sequence[int] | None = None, seed: int = 0,
-    earlier: Prototypes | None = None,
-) -> Prototypes:  # fmt: skip
+    pools: PrototypePools, config: FPRConfig, superclasses: Sequence[int] | None = None, seed: int = 0
+) -> Prototypes:
     """``build_prototypes`` by the settings."""
     return build_prototypes(
         pools, config.prototypes, superclasses if config.superclass_trim else None,
         config.singleton_superclass, config.kmeans_restarts, seed, config.negatives, config.explained_trim,
         config.likeness_trim, config.support, config.exact_kmeans,
-        earlier if config.keep_negatives and config.feature_space == "levels" else None,
     )  # fmt: skip

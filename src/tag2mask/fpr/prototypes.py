@@ -65,7 +65,6 @@ def build_prototypes(
     likeness_trim: float = 0.0,
     support: str = "off",
     exact_kmeans: int = 512,
-    earlier: Prototypes | None = None,
 ) -> Prototypes:
     """Centroids of the positives, the most confident negatives, and the negatives that survive the trimming.
 
@@ -81,9 +80,6 @@ def build_prototypes(
         likeness_trim: drop those whose ``likeness`` to the positives is at least this; 0 drops none.
         support: ``drop`` those whose ``support_ratio`` is above 1, or ``weigh``: multiply distances to them by it.
         exact_kmeans: k-means of a class with more positives goes by mini-batches.
-        earlier: those of the collection before, of the same classes, channels and counts. Where the pool of a class is
-            not full, its negatives fill places that are left, but for those of photos that lend one now. They passed
-            the tests above when they were candidates.
 
     Returns:
         Prototypes on the device of the pools. A class without regions has no prototypes.
@@ -119,21 +115,12 @@ def build_prototypes(
         survives &= (ratio <= 1) | (support != "drop")
         # A pool of just the wanted size is the paper's trimming, which leaves gaps; a larger one refills them.
         chosen = survives.nonzero().flatten()[:negatives]
-        first = min(negatives, len(candidates))
-        negative[c, :first], sources[0, c, :first] = candidates[:first], numbers[:first]
-        negative_valid[c, :first] = True
+        kept = min(negatives, len(candidates))
+        negative[c, :kept], sources[0, c, :kept] = candidates[:kept], numbers[:kept]
+        negative_valid[c, :kept] = True
         trimmed[c, : len(chosen)], sources[1, c, : len(chosen)] = candidates[chosen], numbers[chosen]
         trimmed_valid[c, : len(chosen)] = True
         factor[c, : len(chosen)] = ratio[chosen].clamp(min=1)
-        full = len(candidates) == pools.negative.scores.shape[1]  # then photos that lend one may be missing
-        if earlier is not None and not full:
-            lasting = earlier.trimmed_valid[c] & ~torch.isin(earlier.trimmed_source[c], numbers)
-            kept = lasting.nonzero().flatten()[: negatives - len(chosen)]
-            places = slice(len(chosen), len(chosen) + len(kept))
-            trimmed[c, places], sources[1, c, places] = earlier.trimmed[c, kept], earlier.trimmed_source[c, kept]
-            trimmed_valid[c, places] = True
-            if earlier.trimmed_factor is not None:
-                factor[c, places] = earlier.trimmed_factor[c, kept]
     return Prototypes(
         positive, positive_valid, weight, negative, negative_valid, trimmed, trimmed_valid, sources[0], sources[1],
         float(np.mean(spreads)) if spreads else 0.0, factor if support == "weigh" else None,

@@ -392,6 +392,4 @@ def read_settings(run: Path) -> RunConfig:
     content = read_yaml(path)
     if not path.read_bytes().endswith(b"\n"):
         raise InputError(f"{path} is cut off; restore it, as defaults would stand in for what is missing.")
-    if isinstance(content, dict) and isinstance(content.get("fpr"), dict):
-        content["fpr"].setdefault("keep_negatives", False)  # a run of before this setting kept none
     return config_from_dict(content, str(path))

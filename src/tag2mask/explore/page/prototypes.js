@@ -102,7 +102,7 @@ export async function negatives(root, context) {
     list.replaceChildren(...rows.map((row) => card(row, context)));
   };
   root.append(make("h1", { text: `What is taken for ${name}` }), make("p", { className: "lead", text:
-    `Photos without the tag ${name} in which its map fires most surely, or did in an epoch before${answer.counted ? " (lit where it does)" : ""}: its negative prototypes. Open one to see what it ` +
+    `Photos without the tag ${name} in which its map fires most surely${answer.counted ? ", lit where it does" : ""}: its negative prototypes. Open one to see what it ` +
     `suppresses. If a photo really shows ${name}, its tag is missing: tick it, and the next training leaves that photo out of ${name}. ${MAP_PIXEL}` }),
   make("div", { className: "bar" },
     select("class", context.run.classes.map((text, i) => [i, text]), c, (value) => context.go("negatives", { class: value, sort }), "class"),
