@@ -241,3 +241,29 @@ def test_figures_of_another_split_stand_beside_the_first(run: Path) -> None:
 def test_folder_without_settings_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"settings\.yaml"):
         write_report(tmp_path)
+
+
+def test_false_discovery_at_own_area_is_told_where_it_was_scored(
+    page: str, run: Path, details: dict[str, Any]
+) -> None:
+    """Figures of an earlier version lack it; their report is the same without that sentence."""
+    told = re.search(r"area of each class is matched by itself, it is lower in (\d+) of (\d+)", Page(page).text)
+    assert told
+    by_seed = [details["by_seed"][str(seed)] for seed in (1, 2)]
+    lower = both = 0
+    for c in range(len(CLASS_NAMES)):
+        means = []
+        for method in ("continued", "fpr"):
+            known = [s[method]["matched"]["class_fdr_own_area"][c] for s in by_seed]
+            known = [value for value in known if value is not None]
+            means.append(np.mean(known) if known else None)
+        if None not in means:
+            both, lower = both + 1, lower + int(means[1] < means[0])
+    assert [int(told[1]), int(told[2])] == [lower, both]
+    for methods in details["by_seed"].values():
+        for protocols in methods.values():
+            for scored in protocols.values():
+                scored.pop("class_fdr_own_area")
+    (run / "details.json").write_text(json.dumps(details), encoding="utf-8")
+    older = write_report(run).read_text(encoding="utf-8")
+    assert "matched by itself" not in older and "The false discovery rate at matched area" in older
