@@ -14,7 +14,7 @@ from tag2mask.hosts.inputs import PhotoInputs
 EPSILON = 1e-5
 """Added to a map's maximum when it is normalised."""
 CLAIMED = 0.25
-"""Share of its maximum from which on a tagged class's map claims a pixel as its own."""
+"""Share of its maximum above which a tagged class's map claims a pixel as its own."""
 
 
 @torch.no_grad()

@@ -205,7 +205,8 @@ def false_positives(figures: Figures) -> list[str]:
         own = [known_mean(figures.by_seed(method, "matched", "class_fdr_own_area")) for method in ("continued", "fpr")]
         both = ~np.isnan(own[0]) & ~np.isnan(own[1])
         fewer = int((own[1] < own[0])[both].sum())
-        text += f" Where the area of each class is matched by itself, it is lower in {fewer} of {int(both.sum())}."
+        if both.any():
+            text += f" Where the area of each class is matched by itself, it is lower in {fewer} of {int(both.sum())}."
     leaks = [figures.mean(method, "matched", "leak") for method in ("continued", "fpr")]
     if leaks[0] is not None and leaks[1] is not None:
         text += f" Predictions that lie on a context go from {leaks[0]:.1f} to {leaks[1]:.1f} %."

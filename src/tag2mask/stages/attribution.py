@@ -27,7 +27,7 @@ from tag2mask.stages.localize import ImageMaps, map_path
 IMPORTED = "imported"
 """The method whose maps another program has made."""
 PEAKS = "outside of what tagged classes claim"
-"""What stored peaks are, so that maps with those of an earlier version are made anew."""
+"""What stored peaks are, so that a run's own maps of an earlier version are made anew; imported ones stay."""
 WITHOUT_GRADIENT = ("training_free", IMPORTED)
 """Methods whose maps are not a network's alone: rectified after the network, or another program's."""
 
