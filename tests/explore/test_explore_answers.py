@@ -213,7 +213,8 @@ def test_maps_of_any_image_and_class(talk: Talk, run: Path, tmp_path: Path) -> N
         for method in told["methods"]:
             values = grid(method["maps"][str(c)])
             assert values.max() in (0, 255) and len(method["probabilities"]) == len(NAMES)
-        assert told["methods"][1]["maps"][str(c)]["peak"] == pytest.approx(float(peaks[c]), abs=1e-3)
+        shown = told["methods"][1]["maps"][str(c)]["peak"]  # of the whole photo; stored: without tagged objects
+        assert shown == pytest.approx(float(peaks[c]), abs=1e-3) or (c not in classes and not shown <= peaks[c])
     (only,) = talk.ask("/api/maps", seed=0, image=1, left="fpr", right="fpr", **{"class": 0})["methods"]
     assert only["method"] == "fpr"
 
