@@ -88,7 +88,8 @@ class Statistics:
     def shown(self, c: int, rank: int | None = None) -> list[tuple[str, float]]:
         """Names of what the regions of a class, or one of them, show by the masks of the data, with mean shares.
 
-        Shares are whole hundredths that add up to at most 1. Regions in which the present weights activate nothing do not count.
+        Shares are whole hundredths that add up to at most 1. Regions in which the present weights activate nothing do
+        not count.
         """
         chosen = (self.sources[:, 0] == c) & self._lit
         if rank is not None:
