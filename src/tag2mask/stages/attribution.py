@@ -81,7 +81,7 @@ def maps_config(maps: MapsConfig, name: str) -> MapsConfig:
 
 
 def map_settings(maps: MapsConfig) -> dict[str, Any]:
-    """The settings that decide what maps are, as they come back from JSON; kept beside the folder of maps."""
+    """The settings that decide what maps are, and ``PEAKS``, as they come back from JSON; kept beside their folder."""
     every = asdict(maps)
     own = every.pop("advcam")
     if maps.method == "advcam":
