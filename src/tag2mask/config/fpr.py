@@ -49,7 +49,7 @@ class FPRConfig:
     """Upper end of the halo control."""
     margin: float = 0.95
     """A pixel is suppressed when its distance to the nearest negative is below margin times that to the nearest
-    positive prototype; 1 is Eq. 6."""
+    positive prototype; 1 is Eq. 6. The test of negatives (support) has the same margin."""
     feature_space: Literal["levels", "trained"] = "levels"
     """Features F in which regions, prototypes and pixels are compared. trained: what the class maps are made of, as in
     the paper; they move while they are rectified. levels: the backbone's levels below the trained layers, by their
@@ -65,9 +65,12 @@ class FPRConfig:
     """Drop a negative that lies nearer to the class's positive prototypes than this share of the positives themselves,
     as its tag may be missing (.5: nearer than half of them). 0 drops none."""
     support: Literal["off", "drop", "weigh"] = "drop"
-    """What is done about a negative whose third nearest fellow among the ranked negatives is farther than its third
-    nearest positive, as a context has its like in other photos without the class, and an object whose tag is missing
-    has not. off: nothing, the paper. drop: leave it out. weigh: multiply distances to it by how many times farther."""
+    """What is done about a negative that resembles the class more than it resembles negatives from photos of other
+    things. A context has its like there; an object whose tag is missing has not, nor has a part that the class shares
+    with another tagged class (wheels). The third nearest negative whose photo shares no tag with its own is held
+    against the third nearest positive. Nothing is done where the positives of a class that the photo is tagged with
+    are as near. off: nothing, the paper. drop: leave it out unless the distance to the former is at most margin times
+    that to the latter. weigh: multiply distances to it by how many times farther."""
     refill: int = 2
     """Rank refill x negatives candidates before trimming: there are more to compare with, and dropped negatives are
     replaced. 1 is the paper."""

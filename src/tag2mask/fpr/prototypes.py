@@ -64,6 +64,7 @@ def build_prototypes(
     explained_trim: bool = False,
     likeness_trim: float = 0.0,
     support: str = "off",
+    margin: float = 1.0,
     exact_kmeans: int = 512,
 ) -> Prototypes:
     """Centroids of the positives, the most confident negatives, and the negatives that survive the trimming.
@@ -78,7 +79,8 @@ def build_prototypes(
         seed: of k-means.
         explained_trim: drop negatives that ``explained_by_tags`` of their image.
         likeness_trim: drop those whose ``likeness`` to the positives is at least this; 0 drops none.
-        support: ``drop`` those whose ``support_ratio`` is above 1, or ``weigh``: multiply distances to them by it.
+        support: ``drop`` those whose ``support_ratio`` is above ``margin``, or ``weigh``: multiply distances to them by
+            it, where it is above 1.
         exact_kmeans: k-means of a class with more positives goes by mini-batches.
 
     Returns:
@@ -95,8 +97,8 @@ def build_prototypes(
     sources = torch.full((2, class_count, negatives), NO_SOURCE, dtype=torch.int64, device=device)
     spreads = []
     typical = torch.full((class_count,), torch.inf, device=device)
-    for c in range(class_count):
-        regions = pools.positive.ranked(c)[0]  # (R, D)
+    positives = [pools.positive.ranked(c)[0] for c in range(class_count)]  # (P, D) each
+    for c, regions in enumerate(positives):
         if len(regions):
             centroids, shares = cluster(regions, count, seed + c, kmeans_restarts, exact_kmeans)
             positive[c, : len(centroids)], weight[c, : len(centroids)] = centroids, shares
@@ -108,11 +110,10 @@ def build_prototypes(
         survives = survives_trimming(c, tags, superclasses, singleton_superclass)
         if explained_trim:
             survives &= ~explained_by_tags(candidates, tags, positive, positive_valid, typical)
-        regions = pools.positive.ranked(c)[0]  # (P, D)
         if likeness_trim > 0:
-            survives &= likeness(candidates, regions, positive[c, positive_valid[c]]) < likeness_trim
-        ratio = support_ratio(candidates, regions) if support != "off" else torch.zeros_like(scores)  # (R,)
-        survives &= (ratio <= 1) | (support != "drop")
+            survives &= likeness(candidates, positives[c], positive[c, positive_valid[c]]) < likeness_trim
+        ratio = support_ratio(candidates, tags, positives, c) if support != "off" else torch.zeros_like(scores)  # (R,)
+        survives &= (ratio <= margin) | (support != "drop")
         # A pool of just the wanted size is the paper's trimming, which leaves gaps; a larger one refills them.
         chosen = survives.nonzero().flatten()[:negatives]
         kept = min(negatives, len(candidates))
