@@ -49,7 +49,7 @@ class FPRConfig:
     """Upper end of the halo control."""
     margin: float = 0.95
     """A pixel is suppressed when its distance to the nearest negative is below margin times that to the nearest
-    positive prototype; 1 is Eq. 6. The test of negatives (support) has the same margin."""
+    positive prototype; 1 is Eq. 6."""
     feature_space: Literal["levels", "trained"] = "levels"
     """Features F in which regions, prototypes and pixels are compared. trained: what the class maps are made of, as in
     the paper; they move while they are rectified. levels: the backbone's levels below the trained layers, by their
@@ -65,12 +65,12 @@ class FPRConfig:
     """Drop a negative that lies nearer to the class's positive prototypes than this share of the positives themselves,
     as its tag may be missing (.5: nearer than half of them). 0 drops none."""
     support: Literal["off", "drop", "weigh"] = "drop"
-    """What is done about a negative that resembles the class more than it resembles negatives from photos of other
-    things. A context has its like there; an object whose tag is missing has not, nor has a part that the class shares
-    with another tagged class (wheels). The third nearest negative whose photo shares no tag with its own is held
-    against the third nearest positive. Nothing is done where the positives of a class that the photo is tagged with
-    are as near. off: nothing, the paper. drop: leave it out unless the distance to the former is at most margin times
-    that to the latter. weigh: multiply distances to it by how many times farther."""
+    """What is done about a negative that resembles the class more than it resembles its fellows, the negatives from
+    photos that have no tag in common with its own. A context has its like there; an object whose tag is missing has
+    not, nor has a part that the class shares with another tagged class (wheels). The third nearest fellow is held
+    against the third nearest positive; what is at least as near to a class that its photo is tagged with is left alone.
+    off: nothing, the paper. drop: leave it out unless the fellow is nearer than 0.95 times as far as the positive.
+    weigh: multiply distances to it by how many times farther the fellow is than that."""
     refill: int = 2
     """Rank refill x negatives candidates before trimming: there are more to compare with, and dropped negatives are
     replaced. 1 is the paper."""

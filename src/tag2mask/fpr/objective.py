@@ -187,5 +187,5 @@ def prototypes_of(
     return build_prototypes(
         pools, config.prototypes, superclasses if config.superclass_trim else None,
         config.singleton_superclass, config.kmeans_restarts, seed, config.negatives, config.explained_trim,
-        config.likeness_trim, config.support, config.margin, config.exact_kmeans,
+        config.likeness_trim, config.support, config.exact_kmeans,
     )  # fmt: skip

@@ -73,6 +73,11 @@ class TopRows:
         classes, places = (~kept & (rank <= wanted.unsqueeze(1))).nonzero(as_tuple=True)
         return classes, places
 
+    def kept(self, class_index: int) -> Tensor:
+        """The rows (R, D) of a class in no order; the pool's own memory where it is full."""
+        filled = self.scores[class_index] > -torch.inf  # (capacity,)
+        return self.rows[class_index] if bool(filled.all()) else self.rows[class_index, filled]
+
     def ranked(self, class_index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Rows (R, D), scores (R,), sources (R,) and labels (R, C) of a class, best first, ties by source."""
         filled = (self.scores[class_index] > -torch.inf).nonzero().flatten()  # (R,)

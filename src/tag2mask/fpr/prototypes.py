@@ -15,6 +15,9 @@ from torch import Tensor
 from tag2mask.fpr.pools import NO_SOURCE, PrototypePools
 from tag2mask.fpr.support import likeness, support_ratio
 
+FARTHEST = 1e6
+"""What distances to a negative are multiplied by, at most: one that equals a positive must not make them infinite."""
+
 
 @dataclass(frozen=True)
 class Prototypes:
@@ -64,7 +67,6 @@ def build_prototypes(
     explained_trim: bool = False,
     likeness_trim: float = 0.0,
     support: str = "off",
-    margin: float = 1.0,
     exact_kmeans: int = 512,
 ) -> Prototypes:
     """Centroids of the positives, the most confident negatives, and the negatives that survive the trimming.
@@ -79,8 +81,7 @@ def build_prototypes(
         seed: of k-means.
         explained_trim: drop negatives that ``explained_by_tags`` of their image.
         likeness_trim: drop those whose ``likeness`` to the positives is at least this; 0 drops none.
-        support: ``drop`` those whose ``support_ratio`` is above ``margin``, or ``weigh``: multiply distances to them by
-            it, where it is above 1.
+        support: ``drop`` those whose ``support_ratio`` is above 1, or ``weigh``: multiply distances to them by it.
         exact_kmeans: k-means of a class with more positives goes by mini-batches.
 
     Returns:
@@ -97,8 +98,8 @@ def build_prototypes(
     sources = torch.full((2, class_count, negatives), NO_SOURCE, dtype=torch.int64, device=device)
     spreads = []
     typical = torch.full((class_count,), torch.inf, device=device)
-    positives = [pools.positive.ranked(c)[0] for c in range(class_count)]  # (P, D) each
-    for c, regions in enumerate(positives):
+    for c in range(class_count):
+        regions = pools.positive.ranked(c)[0]  # (P, D)
         if len(regions):
             centroids, shares = cluster(regions, count, seed + c, kmeans_restarts, exact_kmeans)
             positive[c, : len(centroids)], weight[c, : len(centroids)] = centroids, shares
@@ -111,9 +112,12 @@ def build_prototypes(
         if explained_trim:
             survives &= ~explained_by_tags(candidates, tags, positive, positive_valid, typical)
         if likeness_trim > 0:
-            survives &= likeness(candidates, positives[c], positive[c, positive_valid[c]]) < likeness_trim
-        ratio = support_ratio(candidates, tags, positives, c) if support != "off" else torch.zeros_like(scores)  # (R,)
-        survives &= (ratio <= margin) | (support != "drop")
+            regions = pools.positive.kept(c)  # (P, D)
+            survives &= likeness(candidates, regions, positive[c, positive_valid[c]]) < likeness_trim
+        ratio = torch.zeros_like(scores)  # (R,)
+        if support != "off":
+            ratio = support_ratio(candidates, tags, pools.positive.kept, c)
+        survives &= (ratio <= 1) | (support != "drop")
         # A pool of just the wanted size is the paper's trimming, which leaves gaps; a larger one refills them.
         chosen = survives.nonzero().flatten()[:negatives]
         kept = min(negatives, len(candidates))
@@ -121,7 +125,7 @@ def build_prototypes(
         negative_valid[c, :kept] = True
         trimmed[c, : len(chosen)], sources[1, c, : len(chosen)] = candidates[chosen], numbers[chosen]
         trimmed_valid[c, : len(chosen)] = True
-        factor[c, : len(chosen)] = ratio[chosen].clamp(min=1)
+        factor[c, : len(chosen)] = ratio[chosen].clamp(min=1, max=FARTHEST)
     return Prototypes(
         positive, positive_valid, weight, negative, negative_valid, trimmed, trimmed_valid, sources[0], sources[1],
         float(np.mean(spreads)) if spreads else 0.0, factor if support == "weigh" else None,

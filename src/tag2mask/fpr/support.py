@@ -2,62 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 NEIGHBOURS = 3
 """Of them the farthest counts, as one negative that is near could be another missing tag."""
+MARGIN = 0.95
+"""Negatives whose fellows are as near as the positives, or hardly nearer, count as not supported."""
+FEWEST = 0.1
+"""Share of the negatives that must be fellows with a tag; a few photos without any may be what lacks its tag."""
 
 
-def support_ratio(candidates: Tensor, tags: Tensor, positives: Sequence[Tensor], class_index: int) -> Tensor:
+def support_ratio(
+    candidates: Tensor, tags: Tensor, positives: Callable[[int], Tensor], class_index: int
+) -> Tensor:
     """How much less a negative resembles its fellows than the positives of the class whose negative it is.
 
-    d_3(n, fellows) / d_3(n, positives), with d_3 the L2 distance to the third nearest, and as fellows the other
-    negatives whose photo shares no tag with its own. A context is seen with other things, or alone. An object whose tag
-    is missing has its like among the positives alone; so has a part that two classes share, as the wheels of a bus
-    among the negatives of car, since other photos of buses do not count. Another object is no such part where the
-    positives of a class that its photo is tagged with are as near as those of the class: its ratio is 0.
+    d_3(n, fellows) / (0.95 d_3(n, positives)), with d_3 the L2 distance to the third nearest, and as fellows the other
+    negatives whose photo has no tag in common with its own. A context is seen with various things, or alone. An object
+    whose tag is missing has its like among the positives alone; so has a part that two classes share, as the wheels of
+    a bus among the negatives of car, since other photos of buses do not count. So has a context that is seen with a
+    single other class: it cannot be told from a part of that class. An object of another class is told by the positives
+    of the classes that its photo is tagged with: where some are as near as those of the class, the ratio is 0.
 
     Args:
-        candidates: (R, D) all negatives of the class that are ranked; tags: (R, C) boolean, of their photos.
-        positives: for each class (P, D).
+        candidates: (R, D) all negatives of the class that are ranked.
+        tags: (R, C) boolean, of their photos; a class of which nothing is known counts as tagged, the class itself
+            never.
+        positives: class number -> (P, D).
         class_index: of the class whose negatives they are.
 
     Returns:
-        (R,); above 1 the class's positives are nearer. 0 as well, as nothing is known, without a fellow or a positive.
-        Fewer than three on a side: as many on either. With more positives than what they are held against, which makes
-        them lie closer by number alone, as large a share of them is counted.
+        (R,); above 1 a negative is not supported. Where fewer than a tenth of the others are fellows with a tag, all
+        others are fellows. 0 without any other, and without positives. Fewer than three on a side: as many on either.
+        With more positives than fellows, which makes them lie closer by number alone, as large a share of them counts.
     """
-    own = positives[class_index]
-    if not len(candidates) or not len(own):
+    own = positives(class_index)
+    if len(candidates) < 2 or not len(own):
         return candidates.new_zeros(len(candidates))
     to_own = torch.cdist(candidates, own)  # (R, P)
-    strange = (tags.float() @ tags.float().T == 0).fill_diagonal_(False)  # (R, R): no tag in common
-    fellows = strange.sum(dim=1)  # (R,)
-    ratio = times_farther(torch.cdist(candidates, candidates).masked_fill(~strange, torch.inf), fellows, to_own)  # (R,)
-    for other, like in enumerate(positives):
-        tagged = tags[:, other].nonzero().flatten()  # (T,)
-        if len(tagged) and len(like):
-            count = fellows.new_full((len(tagged),), len(like))  # (T,)
-            explained = times_farther(torch.cdist(candidates[tagged], like), count, to_own[tagged]) <= 1  # (T,)
-            ratio[tagged[explained]] = 0
-    return ratio.masked_fill(fellows == 0, 0)
+    others = ~torch.eye(len(candidates), dtype=torch.bool, device=candidates.device)  # (R, R)
+    fellows = others & (tags.float() @ tags.float().T == 0)  # (R, R): no tag in common
+    too_few = (fellows & tags.any(dim=1)).sum(dim=1) < FEWEST * (len(candidates) - 1)  # (R,)
+    fellows = torch.where(too_few.unsqueeze(1), others, fellows)  # (R, R)
+    number = fellows.sum(dim=1)  # (R,)
+    count = number.clamp(max=min(NEIGHBOURS, len(own)))  # (R,)
+    same_share = torch.maximum(count, count * len(own) // number)  # (R,), P at most
+    to_fellows = nth_nearest(torch.cdist(candidates, candidates).masked_fill(~fellows, torch.inf), count)  # (R,)
+    ratio = to_fellows / (MARGIN * nth_nearest(to_own, same_share)).clamp(min=torch.finfo(to_own.dtype).tiny)
+    for other in tags.any(dim=0).nonzero().flatten().tolist():
+        like = positives(other)
+        if len(like):
+            tagged = tags[:, other].nonzero().flatten()  # (T,)
+            ratio[tagged[nearer_to(like, own, candidates[tagged])]] = 0
+    return ratio
 
 
-def times_farther(to_others: Tensor, others: Tensor, to_own: Tensor) -> Tensor:
-    """d_3 of distances (R, M), of which the ``others`` (R,) smallest count, by d_3 of (R, P), P at least 1."""
-    count = others.clamp(max=min(NEIGHBOURS, to_own.shape[1]))  # (R,)
-    same_share = torch.maximum(count, count * to_own.shape[1] // others.clamp(min=1))  # (R,), P at most
-    return nth_nearest(to_others, count) / nth_nearest(to_own, same_share)
+def nearer_to(first: Tensor, second: Tensor, rows: Tensor) -> Tensor:
+    """Which rows (R, D) are as near to the first (P, D) as to the second (Q, D), or nearer: (R,) boolean.
+
+    By the third nearest of the fewer, or its last, and as large a share of the more.
+    """
+    count = min(NEIGHBOURS, len(first), len(second))
+    distances = [
+        torch.cdist(rows, side).kthvalue(max(count, count * len(side) // len(other)), dim=1).values
+        for side, other in ((first, second), (second, first))
+    ]
+    return distances[0] <= distances[1]
 
 
 def nth_nearest(distances: Tensor, n: Tensor) -> Tensor:
-    """The n-th smallest (R,), above 0, of each row of distances (R, M); the smallest where n is 0."""
-    smallest = distances.topk(max(1, int(n.max())), dim=1, largest=False, sorted=True).values  # (R, largest n)
-    found = smallest.gather(1, n.clamp(min=1).unsqueeze(1) - 1).squeeze(1)  # (R,)
-    return found.clamp(min=torch.finfo(distances.dtype).tiny)
+    """The n-th smallest (R,) of each row of distances (R, M), n (R,) at least 1."""
+    smallest = distances.topk(int(n.max()), dim=1, largest=False, sorted=True).values  # (R, largest n)
+    return smallest.gather(1, n.unsqueeze(1) - 1).squeeze(1)
 
 
 def likeness(regions: Tensor, positives: Tensor, prototypes: Tensor) -> Tensor:

@@ -26,6 +26,9 @@ from tag2mask.stages.network import SeedSetup, data_of_seed
 from tag2mask.stages.origin import WEIGHTS, Inputs, begin_training, hash_of
 from tag2mask.stages.tags import TrainingTags, fingerprint
 
+SUPPORT = "fellows without a common tag"
+"""What ``fpr.support`` means, which no setting says: trainings of versions in which it meant another thing are not
+gone on with."""
 CLASSIFIER_ALONE = FPRConfig(region_weight=0.0, pixel_weight=0.0)
 
 
@@ -78,10 +81,13 @@ def train_method(
     """Train one method on from the class activation map; the host ends with the method's weights."""
     folder = method_folder(run, setup.seed, method)
     cam = method_folder(run, setup.seed, "cam") / WEIGHTS
-    if finished(run, folder, resume, {**training_inputs(setup, tags), "weights of the CAM": hash_of(cam)}, report):
+    settings = method_config(method, config.fpr)
+    inputs = {**training_inputs(setup, tags), "weights of the CAM": hash_of(cam)}
+    if settings.needs_prototypes() and settings.support != "off":
+        inputs["tests of negatives"] = SUPPORT
+    if finished(run, folder, resume, inputs, report):
         load_weights(folder / WEIGHTS, setup.host)
         return
-    settings = method_config(method, config.fpr)
     if settings.superclass_trim and setup.superclasses is None:
         settings = replace(settings, superclass_trim=False)
         report.warn(f"{method}: the data has no super-classes, so negatives are not trimmed.")
