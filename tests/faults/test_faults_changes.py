@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -117,3 +118,15 @@ def test_photos_that_only_lie_elsewhere_are_the_same(own: Path, capsys: pytest.C
     for command in (TRAIN, LOCALIZE, IRN, SEGMENT):
         assert not [line for line in said(own, capsys, command) if line.startswith("seed0")]
     assert {name: time for name, time in times(own).items() if name.startswith("seed0")} == before
+
+
+def test_a_training_of_a_version_with_another_test_of_negatives(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its settings are the same, so nothing but this would keep two kinds of training apart."""
+    path = own / "seed0/fpr/training.json"
+    known = json.loads(path.read_text())
+    del known["from"]["tests of negatives"]
+    path.write_text(json.dumps(known))
+    assert said(own, capsys, TRAIN) == [
+        "seed0/fpr: the tests of negatives have changed, so it is trained anew; before: set_aside/1/seed0/fpr."
+    ]
+    assert "tests of negatives" in json.loads(path.read_text())["from"] and not said(own, capsys, TRAIN)

@@ -290,6 +290,25 @@ def test_a_train_without_its_tag_is_left_out_by_default_and_rails_are_not(option
     assert sources(trains(), config) == kept
 
 
+def traffic(bus_tag: int) -> list[Image]:
+    """Cars look like 8; wheels, like 9, are in photos of buses, which themselves are not activated; road is like 1."""
+    def image(value: float, car: int, bus: int, cow: int, number: int) -> Image:
+        one = flat_image(value, car, 10 - number, number)
+        maps = torch.cat([one.maps, torch.zeros(2, 1, 1, dtype=torch.float64)])
+        logits = torch.cat([one.logits, torch.zeros(2, dtype=torch.float64)])
+        return Image(one.features, maps, logits, torch.tensor([car, bus, cow]).double(), number)
+
+    wheels = [image(9 + k / 10, 0, bus_tag, 0, k) for k in range(4)]
+    road = [image(1 + k / 10, 0, 0, 1 - k % 2, 4 + k) for k in range(8)]
+    return [*wheels, *road, *(image(8 + k / 10, 1, 0, 0, 12 + k) for k in range(4))]
+
+
+@pytest.mark.parametrize(("bus_tag", "kept"), [(1, [4, 5, 6]), (-1, [4, 5, 6]), (0, [0, 1, 2])])
+def test_wheels_of_buses_are_no_negatives_of_car_tagged_or_perhaps_there(bus_tag: int, kept: list[int]) -> None:
+    assert sources(traffic(bus_tag), FPRConfig(prototypes=1, negatives=3, refill=4)) == kept
+    assert sources(traffic(bus_tag), FPRConfig(prototypes=1, negatives=3, support="off")) == [0, 1, 2]
+
+
 def test_what_ranks_stays_as_it_was() -> None:
     """The region contrast pushes away from negatives that are not trimmed."""
     found = cases.collected(trains(), FPRConfig(prototypes=1, negatives=3))
