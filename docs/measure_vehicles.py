@@ -56,9 +56,10 @@ def measure(setup: SeedSetup, targets: torch.Tensor, fpr: FPRConfig) -> tuple[fl
                 own = mask == c + 1
                 wheels = own & dark & (name in WHEELED)
                 for kind, pixels in enumerate((own, wheels)):
-                    down[kind] += (full[c].numpy() & pixels).sum()
+                    down[kind] += (full[c].cpu().numpy() & pixels).sum()
                     total[kind] += pixels.sum()
-    return 100 * down[0] / total[0], 100 * down[1] / total[1], float(prototypes.trimmed_valid.sum(1).float().mean())
+    shares = 100 * down / total.clip(min=1)
+    return shares[0], shares[1], float(prototypes.trimmed_valid.sum(1).float().mean())
 
 
 def main() -> None:
@@ -73,7 +74,7 @@ def main() -> None:
         targets = torch.tensor(read_training_tags(run, setup), dtype=torch.float32, device=device)
         for name, options in SETTINGS.items():
             rows[name].append(measure(setup, targets, replace(config.fpr, **options)))
-    print("| super-classes | true vehicle pixels pushed down* | wheels pushed down* | negatives of a class |")
+    print("| setting | true vehicle pixels pushed down* | wheels pushed down* | negatives of a class |")
     print("|---|---|---|---|")
     for name, values in rows.items():
         mean, deviation = np.mean(values, axis=0), np.std(values, axis=0, ddof=1 if len(values) > 1 else 0)

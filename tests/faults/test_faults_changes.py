@@ -10,6 +10,10 @@ import pytest
 from PIL import Image, ImageOps
 
 from tag2mask.cli import main
+from tag2mask.config import FPRConfig
+from tag2mask.presets import METHODS, method_config
+from tag2mask.stages.pipeline import read_settings
+from tag2mask.stages.train import facts_of_negatives, of_earlier_tests
 from tests.stages.photos import REFINE, changed, copied, times
 
 TRAIN = ["train", "--out", "RUN", "--config", "RUN/settings.yaml", "--resume"]
@@ -126,7 +130,17 @@ def test_a_training_of_a_version_with_another_test_of_negatives(own: Path, capsy
     known = json.loads(path.read_text())
     del known["from"]["tests of negatives"]
     path.write_text(json.dumps(known))
+    assert of_earlier_tests(own, read_settings(own))
     assert said(own, capsys, TRAIN) == [
         "seed0/fpr: the tests of negatives have changed, so it is trained anew; before: set_aside/1/seed0/fpr."
     ]
-    assert "tests of negatives" in json.loads(path.read_text())["from"] and not said(own, capsys, TRAIN)
+    assert not of_earlier_tests(own, read_settings(own)) and not said(own, capsys, TRAIN)
+
+
+def test_only_what_tests_negatives_says_how() -> None:
+    told = {method for method in METHODS if method != "cam" and facts_of_negatives(method, method_config(method, FPRConfig()))}
+    assert told == {"fpr", "training_free"}
+    off = FPRConfig(support="off")
+    assert not any(facts_of_negatives(method, method_config(method, off)) for method in told)
+    by_activation = method_config("training_free", FPRConfig(pixel_select="halo"))
+    assert facts_of_negatives("training_free", by_activation), "it collects whatever the pixel term does"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,11 +10,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tag2mask.checkpoints import load_prototypes, save_prototypes
 from tag2mask.errors import InputError
-from tag2mask.fpr import FPRConfig, compared_pixels, training_free_rectification
+from tag2mask.fpr import FPRConfig, compared_pixels
 from tag2mask.fpr.support import likeness, support_ratio
 from tests.paper import cases, reference
+from tests.paper.flat_images import flat_image, trains
 from tests.paper.reference import Image
 
 Rows = list[list[float]]
@@ -49,7 +47,7 @@ def of_a_tagged_class(row: list[float], tags: list[bool], positives: list[Rows],
     """Whether the positives of a class that the photo is tagged with are as near, by the same share of both."""
     for tag, like in zip(tags, positives, strict=True):
         n = min(3, len(like), len(own))
-        if tag and like:
+        if tag and len(like) > 3:
             theirs = nearest(row, like, max(n, n * len(like) // len(own)))
             if theirs <= nearest(row, own, max(n, n * len(own) // len(like))):
                 return True
@@ -128,7 +126,7 @@ def test_support_with_the_same_region_twice() -> None:
 
 
 def test_a_negative_needs_fellows_that_are_clearly_nearer() -> None:
-    """Four regions at 0; the positives lie at .94 or .96 of the distance to the fellows, 1."""
+    """The fellows lie at 1, .935 and .96 times as far as the positives."""
     shown = torch.tensor([[0.0, 0], [0, 1], [1, 0], [0, -1]])
     for place, supported in ((-1.07, True), (-1.04, False)):
         own = torch.tensor([[place, 0.0]]).expand(3, -1)
@@ -159,9 +157,9 @@ def test_what_a_tagged_class_is_nearer_to_than_the_class_stays() -> None:
     assert supported(TAGS, buses[:0], buses) == [False] * 4 + [True] * 5, "those of trains"
 
 
-@pytest.mark.parametrize("buses", [38, 380])
+@pytest.mark.parametrize("buses", [1, 3, 38, 380])
 def test_many_photos_of_another_class_do_not_make_it_nearer(buses: int) -> None:
-    """38 birds whose tag is missing, in photos of buses; buses lie farther off, but are ten times as many."""
+    """38 birds whose tag is missing, in photos of buses; buses lie farther off, but are a few, or many more."""
     birds, others = rows(0, 76, 32), rows(1, buses, 32)
     others[:, 0] += 4
     tags = BUS.expand(38, -1)
@@ -187,7 +185,7 @@ def test_where_every_negative_shares_a_tag_all_others_are_fellows() -> None:
 def test_few_negatives_are_not_dropped_because_they_are_few() -> None:
     """50 positives and 3 negatives of one kind: the third nearest positive would be nearer by number alone."""
     kind = torch.randn(53, 4, generator=torch.Generator().manual_seed(0))
-    assert (ratio(kind[:3], untagged(3), kind[3:]) <= 1.06).all()
+    assert (ratio(kind[:3], untagged(3), kind[3:]) <= 1).all()
 
 
 # In the prototype pass
@@ -256,20 +254,6 @@ def test_the_prototype_pass_equals_the_loops(
         assert found.trimmed_factor is None
 
 
-def flat_image(value: float, tag: int, logit: float, number: int) -> Image:
-    """One pixel with the feature (value, 0), activated for the only class."""
-    features = torch.tensor([value, 0.0], dtype=torch.float64)[:, None, None]
-    one = torch.ones(1, 1, 1, dtype=torch.float64)
-    return Image(features, one, torch.tensor([logit], dtype=torch.float64), torch.tensor([tag]).double(), number)
-
-
-def trains() -> list[Image]:
-    """Trains look like 8 to 12, rails like 1 to 4. The surest negative, 10, is a train whose tag is missing."""
-    shown = [flat_image(8 + i, 1, 0, i) for i in range(5)]
-    shown.append(flat_image(10.2, 0, 9, 10))
-    return [*shown, *(flat_image(1 + i, 0, 8 - i, 11 + i) for i in range(4))]
-
-
 def sources(shown: list[Image], config: FPRConfig) -> list[int]:
     found = cases.collected(shown, config)
     return found.trimmed_source[0, found.trimmed_valid[0]].tolist()
@@ -334,76 +318,7 @@ def test_a_class_may_lose_every_negative_and_keeps_its_map() -> None:
         assert not chosen.any()
 
 
-# What a weight does to the pixels
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 10**6), st.sampled_from([0.8, 1.0]))
-def test_weighed_distances_equal_the_loops(seed: int, margin: float) -> None:
-    batch, lists = cases.batch(seed, 2), cases.bank(seed, [(2, 3, 3)] * 3)
-    factor = 1 + torch.rand(3, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    prototypes = replace(cases.padded(lists), trimmed_factor=factor)
-    features, maps, _, labels = (tensor.detach() for tensor in batch.outputs())
-    present = (labels > 0) & (maps.amax(dim=(2, 3)) > 0)
-    suppressed, lifted = compared_pixels(features, maps, present, prototypes, 0.1, margin)
-    for n, c, y, x in torch.cartesian_prod(*(torch.arange(size) for size in maps.shape)).tolist():
-        pixel = features[n, :, y, x].tolist()
-        to_positive = min(math.dist(pixel, row) for row in lists.positive[c])
-        to_negative = min(
-            float(factor[c, k]) * math.dist(pixel, row) for k, row in enumerate(lists.trimmed[c])
-        )
-        relative = float(maps[n, c, y, x] / maps[n, c].max())
-        asked = bool(present[n, c])
-        assert bool(suppressed[n, c, y, x]) == (asked and relative > 0.1 and to_negative < margin * to_positive)
-        assert bool(lifted[n, c, y, x]) == (asked and relative > 0 and to_positive < margin * to_negative)
-
-
-def test_a_weight_of_1_changes_nothing_and_a_large_one_is_as_good_as_gone() -> None:
-    batch, lists = cases.batch(3, 3), cases.bank(3, [(2, 2, 2)] * 3)
-    prototypes = cases.padded(lists)
-    features, maps, _, labels = (tensor.detach() for tensor in batch.outputs())
-    present = (labels > 0) & (maps.amax(dim=(2, 3)) > 0)
-    plain = compared_pixels(features, maps, present, prototypes)
-    one = compared_pixels(features, maps, present, replace(prototypes, trimmed_factor=torch.ones(3, 3).double()))
-    assert plain[0].any() and all(torch.equal(a, b) for a, b in zip(plain, one, strict=True))
-    first = torch.tensor([1e6, 1.0, 1.0]).double().expand(3, 3)
-    without = prototypes.trimmed_valid.clone()
-    without[:, 0] = False
-    weighed = compared_pixels(features, maps, present, replace(prototypes, trimmed_factor=first))
-    gone = compared_pixels(features, maps, present, replace(prototypes, trimmed_valid=without))
-    assert all(torch.equal(a, b) for a, b in zip(weighed, gone, strict=True))
-    assert not torch.equal(plain[0], gone[0])
-
-
 @pytest.mark.parametrize("value", [-0.1, 1.1])
 def test_a_share_outside_of_0_to_1_is_named(value: float) -> None:
     with pytest.raises(InputError, match=f"fpr.likeness_trim is {value}; expected a share from 0"):
         FPRConfig(likeness_trim=value)
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, 10**6))
-def test_the_weight_counts_without_training_as_well(seed: int) -> None:
-    batch, lists = cases.batch(seed, 1), cases.bank(seed, [(2, 3, 3)] * 3)
-    factor = 1 + torch.rand(3, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    features, maps = batch.features.detach(), batch.maps().detach()
-    found = training_free_rectification(features, maps, replace(cases.padded(lists), trimmed_factor=factor), 4.0)
-    for c, y, x in torch.cartesian_prod(*(torch.arange(size) for size in maps.shape[1:])).tolist():
-        pixel = features[0, :, y, x].tolist()
-        to_positive = min(math.dist(pixel, row) for row in lists.positive[c])
-        to_negative = min(float(factor[c, k]) * math.dist(pixel, row) for k, row in enumerate(lists.trimmed[c]))
-        expected = max(0.0, float(maps[0, c, y, x])) / (1 + (to_positive / to_negative) ** 4)
-        assert float(found[0, c, y, x]) == pytest.approx(expected, rel=1e-6, abs=1e-9)
-
-
-@pytest.mark.parametrize("support", ["drop", "weigh"])
-def test_weights_are_stored_with_the_prototypes(support: str, tmp_path: Path) -> None:
-    found = cases.collected(trains(), FPRConfig(prototypes=1, negatives=5, support=support))  # type: ignore[arg-type]
-    save_prototypes(tmp_path / "prototypes.safetensors", found)
-    again = load_prototypes(tmp_path / "prototypes.safetensors").trimmed_factor
-    if support == "drop":
-        assert again is None
-    else:
-        assert again is not None and found.trimmed_factor is not None
-        assert torch.equal(again, found.trimmed_factor)
-        assert again[0, 0] > 5 and (again[0, 1:] == 1).all(), "the train counts as five times farther, rails as they are"

@@ -65,10 +65,11 @@ class FPRConfig:
     """Drop a negative that lies nearer to the class's positive prototypes than this share of the positives themselves,
     as its tag may be missing (.5: nearer than half of them). 0 drops none."""
     support: Literal["off", "drop", "weigh"] = "drop"
-    """What is done about a negative that resembles the class more than it resembles its fellows, the negatives from
-    photos that have no tag in common with its own. A context has its like there; an object whose tag is missing has
-    not, nor has a part that the class shares with another tagged class (wheels). The third nearest fellow is held
-    against the third nearest positive; what is at least as near to a class that its photo is tagged with is left alone.
+    """What is done about a negative that resembles the class more than it resembles its fellows, the ranked negatives
+    from photos that have no tag in common with its own (all others, where such fellows are fewer than a tenth, as with
+    two classes). A context has its like there; an object whose tag is missing has not, nor has a part that the class
+    shares with another one (wheels), nor a context that is seen with one other class alone. The third nearest fellow is
+    held against the third nearest positive; what is as near to a class that its photo is tagged with is left alone.
     off: nothing, the paper. drop: leave it out unless the fellow is nearer than 0.95 times as far as the positive.
     weigh: multiply distances to it by how many times farther the fellow is than that."""
     refill: int = 2

@@ -15,9 +15,6 @@ from torch import Tensor
 from tag2mask.fpr.pools import NO_SOURCE, PrototypePools
 from tag2mask.fpr.support import likeness, support_ratio
 
-FARTHEST = 1e6
-"""What distances to a negative are multiplied by, at most: one that equals a positive must not make them infinite."""
-
 
 @dataclass(frozen=True)
 class Prototypes:
@@ -98,6 +95,7 @@ def build_prototypes(
     sources = torch.full((2, class_count, negatives), NO_SOURCE, dtype=torch.int64, device=device)
     spreads = []
     typical = torch.full((class_count,), torch.inf, device=device)
+    of_class = pools.positive.kept
     for c in range(class_count):
         regions = pools.positive.ranked(c)[0]  # (P, D)
         if len(regions):
@@ -112,11 +110,8 @@ def build_prototypes(
         if explained_trim:
             survives &= ~explained_by_tags(candidates, tags, positive, positive_valid, typical)
         if likeness_trim > 0:
-            regions = pools.positive.kept(c)  # (P, D)
-            survives &= likeness(candidates, regions, positive[c, positive_valid[c]]) < likeness_trim
-        ratio = torch.zeros_like(scores)  # (R,)
-        if support != "off":
-            ratio = support_ratio(candidates, tags, pools.positive.kept, c)
+            survives &= likeness(candidates, of_class(c), positive[c, positive_valid[c]]) < likeness_trim
+        ratio = support_ratio(candidates, tags, of_class, c) if support != "off" else torch.zeros_like(scores)  # (R,)
         survives &= (ratio <= 1) | (support != "drop")
         # A pool of just the wanted size is the paper's trimming, which leaves gaps; a larger one refills them.
         chosen = survives.nonzero().flatten()[:negatives]
@@ -125,7 +120,7 @@ def build_prototypes(
         negative_valid[c, :kept] = True
         trimmed[c, : len(chosen)], sources[1, c, : len(chosen)] = candidates[chosen], numbers[chosen]
         trimmed_valid[c, : len(chosen)] = True
-        factor[c, : len(chosen)] = ratio[chosen].clamp(min=1, max=FARTHEST)
+        factor[c, : len(chosen)] = ratio[chosen].clamp(1, 1e6)  # finite where a negative equals a positive
     return Prototypes(
         positive, positive_valid, weight, negative, negative_valid, trimmed, trimmed_valid, sources[0], sources[1],
         float(np.mean(spreads)) if spreads else 0.0, factor if support == "weigh" else None,

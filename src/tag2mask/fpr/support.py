@@ -10,34 +10,29 @@ from torch import Tensor
 NEIGHBOURS = 3
 """Of them the farthest counts, as one negative that is near could be another missing tag."""
 MARGIN = 0.95
-"""Negatives whose fellows are as near as the positives, or hardly nearer, count as not supported."""
+"""Fellows must be nearer than this share of the distance to the positives."""
 FEWEST = 0.1
-"""Share of the negatives that must be fellows with a tag; a few photos without any may be what lacks its tag."""
+"""Share of the other negatives that must be fellows with a tag; photos without any may be what lacks its tag."""
 
 
-def support_ratio(
-    candidates: Tensor, tags: Tensor, positives: Callable[[int], Tensor], class_index: int
-) -> Tensor:
+def support_ratio(candidates: Tensor, tags: Tensor, positives: Callable[[int], Tensor], class_index: int) -> Tensor:
     """How much less a negative resembles its fellows than the positives of the class whose negative it is.
 
-    d_3(n, fellows) / (0.95 d_3(n, positives)), with d_3 the L2 distance to the third nearest, and as fellows the other
-    negatives whose photo has no tag in common with its own. A context is seen with various things, or alone. An object
-    whose tag is missing has its like among the positives alone; so has a part that two classes share, as the wheels of
-    a bus among the negatives of car, since other photos of buses do not count. So has a context that is seen with a
-    single other class: it cannot be told from a part of that class. An object of another class is told by the positives
-    of the classes that its photo is tagged with: where some are as near as those of the class, the ratio is 0.
+    d_3(n, fellows) / (0.95 d_3(n, positives)), with d_3 the L2 distance to the third nearest. Fellows are the other
+    negatives whose photo has no tag in common with its own; all others where fewer than a tenth are such fellows with a
+    tag, as with two classes. A context is seen with various things, or alone. An object whose tag is missing has its
+    like among the positives alone; so has a part that two classes share, as the wheels of a bus among the negatives of
+    car, and so has a context that is seen with a single other class. An object of another class is told by positives of
+    those its photo is tagged with: where some are as near as those of the class, the ratio is 0.
 
     Args:
         candidates: (R, D) all negatives of the class that are ranked.
-        tags: (R, C) boolean, of their photos; a class of which nothing is known counts as tagged, the class itself
-            never.
-        positives: class number -> (P, D).
-        class_index: of the class whose negatives they are.
+        tags: (R, C) boolean, of their photos; what may be there counts as tagged, the class itself never is.
+        positives: class number -> (P, D); class_index: of the class whose negatives they are.
 
     Returns:
-        (R,); above 1 a negative is not supported. Where fewer than a tenth of the others are fellows with a tag, all
-        others are fellows. 0 without any other, and without positives. Fewer than three on a side: as many on either.
-        With more positives than fellows, which makes them lie closer by number alone, as large a share of them counts.
+        (R,); above 1 a negative is not supported. 0 without another negative or a positive. Fewer than three on a side:
+        as many on either. Of more positives than fellows as large a share counts, of fewer no more are asked for.
     """
     own = positives(class_index)
     if len(candidates) < 2 or not len(own):
@@ -53,24 +48,17 @@ def support_ratio(
     to_fellows = nth_nearest(torch.cdist(candidates, candidates).masked_fill(~fellows, torch.inf), count)  # (R,)
     ratio = to_fellows / (MARGIN * nth_nearest(to_own, same_share)).clamp(min=torch.finfo(to_own.dtype).tiny)
     for other in tags.any(dim=0).nonzero().flatten().tolist():
-        like = positives(other)
-        if len(like):
-            tagged = tags[:, other].nonzero().flatten()  # (T,)
-            ratio[tagged[nearer_to(like, own, candidates[tagged])]] = 0
+        like, tagged = positives(other), tags[:, other].nonzero().flatten()  # (Q, D), (T,)
+        if len(like) > NEIGHBOURS:  # fewer tell nothing
+            ratio[tagged[nearer(torch.cdist(candidates[tagged], like), to_own[tagged])]] = 0
     return ratio
 
 
-def nearer_to(first: Tensor, second: Tensor, rows: Tensor) -> Tensor:
-    """Which rows (R, D) are as near to the first (P, D) as to the second (Q, D), or nearer: (R,) boolean.
-
-    By the third nearest of the fewer, or its last, and as large a share of the more.
-    """
-    count = min(NEIGHBOURS, len(first), len(second))
-    distances = [
-        torch.cdist(rows, side).kthvalue(max(count, count * len(side) // len(other)), dim=1).values
-        for side, other in ((first, second), (second, first))
-    ]
-    return distances[0] <= distances[1]
+def nearer(first: Tensor, second: Tensor) -> Tensor:
+    """Whether the first side (R, P) is as near as the second (R, Q): the third of the fewer, such a share of more."""
+    p, q, count = first.shape[1], second.shape[1], min(NEIGHBOURS, first.shape[1], second.shape[1])
+    to_first, to_second = first.kthvalue(max(count, count * p // q)), second.kthvalue(max(count, count * q // p))
+    return to_first.values <= to_second.values  # (R,)
 
 
 def nth_nearest(distances: Tensor, n: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ from tag2mask.stages import pipeline
 from tag2mask.stages.attribution import attributed, parts_of
 from tag2mask.stages.network import set_up_seed
 from tag2mask.stages.suppressed import measure_suppressed
+from tag2mask.stages.train import of_earlier_tests
 
 WorkStep = Literal["evaluate", "crf", "advcam", "suppressed", "segment", "pictures"]
 STEPS: tuple[WorkStep, ...] = ("evaluate", "crf", "advcam", "suppressed", "segment", "pictures")
@@ -133,6 +134,7 @@ def finished(cell: Cell, folder: Path) -> bool:
     training finds out.
     """
     trained = all(path.is_file() for path in weights_of(folder, cell.config, ("cam", *cell.config.methods)))
+    trained = trained and not of_earlier_tests(folder, cell.config)
     return not cell.config.data.root and trained and all(has(folder, cell, step) for step in STEPS)
 
 

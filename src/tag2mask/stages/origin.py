@@ -24,7 +24,7 @@ WEIGHTS, STATE, PROTOTYPES = "weights.safetensors", "state.safetensors", "protot
 SET_ASIDE = "set_aside"
 
 Inputs = dict[str, str]
-"""Name -> hash of what a folder is made from."""
+"""Name -> hash of what a folder is made from, or a word for how."""
 
 
 def facts_of(folder: Path) -> Path:

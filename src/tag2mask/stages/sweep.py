@@ -33,6 +33,7 @@ from tag2mask.stages import pipeline
 from tag2mask.stages.evaluate import REFERENCES
 from tag2mask.stages.network import data_of_seed, set_up_seed
 from tag2mask.stages.table import cell
+from tag2mask.stages.train import of_earlier_tests
 
 BEFORE_THE_CAM = ("data.", "tags.", "host.", "views.", "classify.")
 """Settings that the class activation map depends on."""
@@ -79,7 +80,11 @@ def sweep(
         if cam_is_shared and untrained:
             names = ", ".join(map(str, untrained))
             report.warn(f"{run} has no trained CAM of seed {names}: every cell trains its own.")
-        todo = [(out / name, split) for name, _ in cells if not (out / name / summary_name(split)).is_file()]
+        todo = [
+            (out / name, split)
+            for name, config in cells
+            if not (out / name / summary_name(split)).is_file() or of_earlier_tests(out / name, config)
+        ]
         if todo:
             fill_caches(cells, out, split, report)
         with report.task(f"{len(cells)} cells") as step:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from tag2mask.runs import method_folder
 from tag2mask.stages import rivals
 from tag2mask.stages.blocked import blocked_pairs
 from tag2mask.stages.network import SeedSetup, data_of_seed
-from tag2mask.stages.origin import WEIGHTS, Inputs, begin_training, hash_of
+from tag2mask.stages.origin import TRAINING, WEIGHTS, Inputs, begin_training, hash_of, known_facts
 from tag2mask.stages.tags import TrainingTags, fingerprint
 
 SUPPORT = "fellows without a common tag"
@@ -83,8 +84,7 @@ def train_method(
     cam = method_folder(run, setup.seed, "cam") / WEIGHTS
     settings = method_config(method, config.fpr)
     inputs = {**training_inputs(setup, tags), "weights of the CAM": hash_of(cam)}
-    if settings.needs_prototypes() and settings.support != "off":
-        inputs["tests of negatives"] = SUPPORT
+    inputs.update(facts_of_negatives(method, settings))
     if finished(run, folder, resume, inputs, report):
         load_weights(folder / WEIGHTS, setup.host)
         return
@@ -133,6 +133,22 @@ def load_method(setup: SeedSetup, method: str, run: Path) -> Prototypes | None:
     folder = method_folder(run, setup.seed, method)
     load_weights(folder / WEIGHTS, setup.host)
     return load_prototypes(folder / "prototypes.safetensors", setup.device) if method == "training_free" else None
+
+
+def facts_of_negatives(method: str, settings: FPRConfig) -> Inputs:
+    """What a training says of ``fpr.support``, where it has a part in it."""
+    collects = method == "training_free" or settings.needs_prototypes()
+    return {"tests of negatives": SUPPORT} if collects and settings.support != "off" else {}
+
+
+def of_earlier_tests(run: Path, config: RunConfig) -> bool:
+    """Whether a run holds a training that the present version would do anew for its tests of negatives alone."""
+    for seed, method in itertools.product(config.seeds, config.methods):
+        known = known_facts(method_folder(run, seed, method) / TRAINING).get("from", {})
+        now = facts_of_negatives(method, method_config(method, config.fpr))
+        if known and known.get("tests of negatives") != now.get("tests of negatives"):
+            return True
+    return False
 
 
 def training_inputs(setup: SeedSetup, tags: TrainingTags) -> Inputs:
