@@ -55,7 +55,7 @@ def support_ratio(candidates: Tensor, tags: Tensor, positives: Callable[[int], T
 
 
 def nearer(first: Tensor, second: Tensor) -> Tensor:
-    """Whether the first side (R, P) is as near as the second (R, Q): the third of the fewer, such a share of more."""
+    """Whether the first side (R, P) is as near as the second (R, Q), by the third nearest of the fewer."""
     p, q, count = first.shape[1], second.shape[1], min(NEIGHBOURS, first.shape[1], second.shape[1])
     to_first, to_second = first.kthvalue(max(count, count * p // q)), second.kthvalue(max(count, count * q // p))
     return to_first.values <= to_second.values  # (R,)
