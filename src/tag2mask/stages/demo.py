@@ -34,7 +34,7 @@ def run_demo(config: RunConfig, run: Path, resume: bool, quiet: bool, full: bool
         pipeline.segment_run(run, "irn", methods, report)
         stages = "\n\n".join(markdown(pipeline.evaluate_stages(run, (), split, report)) for split in ("", "val"))
     pipeline.prepare_report(run, report)
-    summary["seconds"] = round(time.monotonic() - start, 1)
+    summary["seconds"] = round(time.monotonic() - start, 3)
     write_result(run / "summary.json", summary)
     print_summary(summary)
     if stages:

@@ -182,7 +182,7 @@ def summarise(
             for method in methods
         },
         "seeds": seeds,
-        "seconds": round(seconds, 1),
+        "seconds": round(seconds, 3),
         "images": images,
         "split": split,
         "reads_masks": sorted(NEEDS_MASKS),
