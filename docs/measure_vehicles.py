@@ -38,8 +38,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 @torch.no_grad()
 def measure(setup: SeedSetup, targets: torch.Tensor, fpr: FPRConfig) -> tuple[float, float, float]:
     """Percent of the vehicles' pixels and of their wheels that are pushed down, and negatives of a class on average."""
-    superclasses = setup.superclasses if fpr.superclass_trim else None
-    prototypes = collect(setup.host, setup.inputs, targets, fpr, superclasses, setup.seed + 1000)
+    prototypes = collect(setup.host, setup.inputs, targets, fpr, setup.superclasses, setup.seed + 1000)
     masks, names = require_masks(setup), setup.images.classes.names
     down, total = np.zeros(2), np.zeros(2)
     for batch in setup.inputs.plain_batches(32):

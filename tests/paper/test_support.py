@@ -126,7 +126,7 @@ def test_support_with_the_same_region_twice() -> None:
 
 
 def test_a_negative_needs_fellows_that_are_clearly_nearer() -> None:
-    """The fellows lie at 1, .935 and .96 times as far as the positives."""
+    """The third nearest fellow lies .935 or .96 times as far away as the positives."""
     shown = torch.tensor([[0.0, 0], [0, 1], [1, 0], [0, -1]])
     for place, supported in ((-1.07, True), (-1.04, False)):
         own = torch.tensor([[place, 0.0]]).expand(3, -1)

@@ -95,7 +95,7 @@ def build_prototypes(
     sources = torch.full((2, class_count, negatives), NO_SOURCE, dtype=torch.int64, device=device)
     spreads = []
     typical = torch.full((class_count,), torch.inf, device=device)
-    of_class = pools.positive.kept
+    of_class = pools.positive.kept  # class number -> (P, D)
     for c in range(class_count):
         regions = pools.positive.ranked(c)[0]  # (P, D)
         if len(regions):

@@ -32,7 +32,8 @@ def support_ratio(candidates: Tensor, tags: Tensor, positives: Callable[[int], T
 
     Returns:
         (R,); above 1 a negative is not supported. 0 without another negative or a positive. Fewer than three on a side:
-        as many on either. Of more positives than fellows as large a share counts, of fewer no more are asked for.
+        as many on either. Of more positives than fellows as large a share counts, of fewer no more are asked for. Three
+        positives of another class, or fewer, say of nothing that it is that class.
     """
     own = positives(class_index)
     if len(candidates) < 2 or not len(own):
@@ -49,7 +50,7 @@ def support_ratio(candidates: Tensor, tags: Tensor, positives: Callable[[int], T
     ratio = to_fellows / (MARGIN * nth_nearest(to_own, same_share)).clamp(min=torch.finfo(to_own.dtype).tiny)
     for other in tags.any(dim=0).nonzero().flatten().tolist():
         like, tagged = positives(other), tags[:, other].nonzero().flatten()  # (Q, D), (T,)
-        if len(like) > NEIGHBOURS:  # fewer tell nothing
+        if len(like) > NEIGHBOURS:  # three or fewer tell nothing
             ratio[tagged[nearer(torch.cdist(candidates[tagged], like), to_own[tagged])]] = 0
     return ratio
 
