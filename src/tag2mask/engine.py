@@ -123,7 +123,7 @@ def fit(
         extra: a further loss.
 
     Returns:
-        Classes that keep no negative prototype, for a warning that names them.
+        Classes that have no negative prototype to begin with, for a warning that names them.
     """
     folder.mkdir(parents=True, exist_ok=True)
     first = ranks.rank() == 0
@@ -136,7 +136,7 @@ def fit(
     if first:
         keep_lines(metrics_path, start)
     prototypes: Prototypes | None = None
-    bare: list[int] = []
+    bare: list[int] | None = None
     if not side and start == 0:
         host.prepare(inputs.training(np.arange(min(len(labels), IMAGES_FOR_SCALES)), seed, 0))
     together = ranks.Learning(learning)
@@ -151,7 +151,8 @@ def fit(
                     save_prototypes(folder / "prototypes.safetensors", prototypes)
             else:  # resumed between two collections
                 prototypes = load_prototypes(folder / "prototypes.safetensors", device)
-            bare = prototypes.without_negatives()
+            if bare is None:
+                bare = prototypes.without_negatives()
         line = train_epoch(
             host, together, inputs, targets, optimiser, config, fpr, prototypes, seed, epoch, step, side, extra
         )
@@ -164,7 +165,7 @@ def fit(
     if first:
         save_weights(folder / "weights.safetensors", host)
     ranks.wait()
-    return bare
+    return bare or []
 
 
 class StepTerms(NamedTuple):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tag2mask.errors import InputError
 from tag2mask.fpr import FPRConfig, compared_pixels
-from tag2mask.fpr.support import likeness, support_ratio
+from tag2mask.fpr.support import likeness, support_ratio, supported
 from tests.paper import cases, reference
 from tests.paper.flat_images import flat_image, trains
 from tests.paper.reference import Image
@@ -26,17 +26,26 @@ def nearest(row: list[float], others: Rows, n: int) -> float:
     return sorted(math.dist(row, other) for other in others)[n - 1]
 
 
-def ratio_by_loops(candidates: Rows, tags: list[list[bool]], positives: list[Rows], c: int) -> list[float]:
+def share_a_tag(first: list[bool], second: list[bool]) -> bool:
+    return any(one and two for one, two in zip(first, second, strict=True))
+
+
+def ratio_by_loops(
+    candidates: Rows, tags: list[list[bool]], positives: list[Rows], c: int, photos: list[list[bool]]
+) -> list[float]:
     """The third nearest fellow, or fewer, by the same of the positives; the same share where positives are more."""
-    ratios, own = [], positives[c]
+    ratios, own, without = [], positives[c], [photo for photo in photos if not photo[c]]
     for number, (row, own_tags) in enumerate(zip(candidates, tags, strict=True)):
         others = [place for place in range(len(candidates)) if place != number]
         if not others or not own:
             ratios.append(0.0)
             continue
-        apart = [k for k in others if not any(one and two for one, two in zip(own_tags, tags[k], strict=True))]
-        if sum(any(tags[k]) for k in apart) < 0.1 * len(others):
+        apart = [k for k in others if not share_a_tag(own_tags, tags[k])]
+        if sum(not share_a_tag(own_tags, photo) for photo in without) < 0.1 * len(without):
             apart = others
+        if not apart:
+            ratios.append(0.0 if of_a_tagged_class(row, own_tags, positives, own) else math.inf)
+            continue
         n = min(3, len(apart), len(own))
         farther = nearest(row, [candidates[k] for k in apart], n) / nearest(row, own, max(n, n * len(own) // len(apart)))
         ratios.append(0.0 if of_a_tagged_class(row, own_tags, positives, own) else farther / 0.95)
@@ -79,23 +88,30 @@ def untagged(count: int) -> Tensor:
     return torch.zeros(count, 3, dtype=torch.bool)
 
 
-def ratio(candidates: Tensor, tags: Tensor, *positives: Tensor, own: int = 0) -> Tensor:
-    """``support_ratio`` with the positives of each class; classes of which none are given have none."""
+def ratio(candidates: Tensor, tags: Tensor, *positives: Tensor, own: int = 0, photos: Tensor | None = None) -> Tensor:
+    """``support_ratio`` with the positives of each class; classes of which none are given have none.
+
+    Unless ``photos`` says another, the tagged photos are those of the negatives."""
     given_rows = [*positives, *[candidates[:0]] * (tags.shape[1] - len(positives))]
-    return support_ratio(candidates, tags, given_rows.__getitem__, own)
+    return support_ratio(candidates, tags, given_rows.__getitem__, own, tags[tags.any(1)] if photos is None else photos)
 
 
 @settings(max_examples=150, deadline=None)
 @given(
     st.integers(0, 10**6), st.integers(0, 40), st.lists(st.integers(0, 40), min_size=3, max_size=3),
-    st.sampled_from([0.0, 0.1, 0.4, 0.9]), st.integers(0, 2),
+    st.sampled_from([0.0, 0.1, 0.4, 0.9]), st.integers(0, 2), st.integers(0, 30),
 )  # fmt: skip
-def test_support_equals_the_loops(seed: int, candidates: int, counts: list[int], tagged: float, own: int) -> None:
+def test_support_equals_the_loops(
+    seed: int, candidates: int, counts: list[int], tagged: float, own: int, photos: int
+) -> None:
     """40 rows: beyond 25 the distances are products of matrices."""
     given_rows, tags = rows(seed, candidates), tags_of(seed, candidates, tagged, own)
+    shown = torch.rand(photos, 3, generator=torch.Generator().manual_seed(seed)) < 0.4
     positives = [rows(seed + 1 + c, count) for c, count in enumerate(counts)]
-    expected = ratio_by_loops(given_rows.tolist(), tags.tolist(), [one.tolist() for one in positives], own)
-    assert ratio(given_rows, tags, *positives, own=own).tolist() == pytest.approx(expected, rel=1e-5)
+    expected = ratio_by_loops(
+        given_rows.tolist(), tags.tolist(), [one.tolist() for one in positives], own, shown.tolist()
+    )
+    assert ratio(given_rows, tags, *positives, own=own, photos=shown).tolist() == pytest.approx(expected, rel=1e-5)
 
 
 @settings(max_examples=80, deadline=None)
@@ -128,9 +144,9 @@ def test_support_with_the_same_region_twice() -> None:
 def test_a_negative_needs_fellows_that_are_clearly_nearer() -> None:
     """The third nearest fellow lies .935 or .96 times as far away as the positives."""
     shown = torch.tensor([[0.0, 0], [0, 1], [1, 0], [0, -1]])
-    for place, supported in ((-1.07, True), (-1.04, False)):
+    for place, near in ((-1.07, True), (-1.04, False)):
         own = torch.tensor([[place, 0.0]]).expand(3, -1)
-        assert bool(ratio(shown, untagged(4), own)[0] <= 1) == supported, place
+        assert bool(ratio(shown, untagged(4), own)[0] <= 1) == near, place
 
 
 BUS, TRAIN, COW = torch.eye(4, dtype=torch.bool)[1:]
@@ -141,20 +157,20 @@ TAGS = torch.stack([BUS, BUS, BUS, BUS, BUS, BUS, TRAIN, COW, torch.zeros_like(B
 CARS = torch.full((4, 1), 8.0)
 
 
-def supported(tags: Tensor, *positives: Tensor) -> list[bool]:
+def stays(tags: Tensor, *positives: Tensor) -> list[bool]:
     return (ratio(SEEN, tags, CARS, *positives) <= 1).tolist()
 
 
 def test_wheels_of_buses_do_not_support_each_other_and_roads_of_buses_do() -> None:
-    assert supported(TAGS) == [False] * 4 + [True] * 5
-    assert supported(torch.zeros_like(TAGS)) == [True] * 9, "without tags all are fellows"
+    assert stays(TAGS) == [False] * 4 + [True] * 5
+    assert stays(torch.zeros_like(TAGS)) == [True] * 9, "without tags all are fellows"
 
 
 def test_what_a_tagged_class_is_nearer_to_than_the_class_stays() -> None:
     """Buses lie at 10: what is seen is a bus, not its wheels. Photos of other things have no say."""
     buses = torch.full((4, 1), 10.0)
-    assert supported(TAGS, buses) == [True] * 9
-    assert supported(TAGS, buses[:0], buses) == [False] * 4 + [True] * 5, "those of trains"
+    assert stays(TAGS, buses) == [True] * 9
+    assert stays(TAGS, buses[:0], buses) == [False] * 4 + [True] * 5, "those of trains"
 
 
 @pytest.mark.parametrize("buses", [1, 3, 38, 380])
@@ -177,9 +193,30 @@ def test_with_two_classes_surroundings_stay(mistagged: int) -> None:
     assert found[: len(road)].float().mean() > 0.95
 
 
-def test_where_every_negative_shares_a_tag_all_others_are_fellows() -> None:
-    tags = TAGS | BUS
-    assert torch.equal(ratio(SEEN, tags, CARS), ratio(SEEN, torch.zeros_like(tags), CARS))
+def test_where_every_photo_without_the_class_shares_a_tag_all_others_are_fellows() -> None:
+    """Photos with the class have no say; one in ten of the others that shares none is enough."""
+    tags, cars = BUS.expand(len(SEEN), -1), (COW | torch.eye(4, dtype=torch.bool)[0]).expand(50, -1)
+    alone = ratio(SEEN, torch.zeros_like(tags), CARS)
+    assert torch.equal(ratio(SEEN, tags, CARS, photos=torch.cat([tags, cars])), alone)
+    for others, all_are_fellows in ((9, False), (10, True)):
+        photos = torch.cat([COW.unsqueeze(0), BUS.expand(others, -1)])
+        found = ratio(SEEN, tags, CARS, photos=photos)
+        assert torch.equal(found, alone) == all_are_fellows, others
+        assert all_are_fellows or bool(torch.isinf(found).all()), "no fellow at all"
+
+
+def test_wheels_of_buses_have_no_support_where_nothing_else_fires_any_more() -> None:
+    """The data holds photos of trains and cows; that none of them is among the negatives lets no wheel pass."""
+    photos = torch.stack([BUS, BUS, TRAIN, COW])
+    assert torch.isinf(ratio(WHEELS, BUS.expand(4, -1), CARS, photos=photos)).all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.sampled_from([0.0, 0.5, 1.0, 1.01, math.inf]), max_size=20))
+def test_supported_are_those_of_at_most_1_unless_fewer_than_a_quarter(ratios: list[float]) -> None:
+    passes = [one <= 1 for one in ratios]
+    expected = passes if 4 * sum(passes) >= len(passes) else [False] * len(passes)
+    assert supported(torch.tensor(ratios)).tolist() == expected
 
 
 def test_few_negatives_are_not_dropped_because_they_are_few() -> None:
@@ -209,18 +246,24 @@ def expected_trimmed(shown: list[Image], config: FPRConfig) -> tuple[list[list[i
         ]
         for c in range(classes)
     ]
+    tagged = [
+        [bool(tag) for tag in image.labels]
+        for image in shown
+        if any(label == 1 and reference.activated(one, config.positive_theta, 0.0) for label, one in zip(image.labels, image.maps, strict=True))
+    ]
     numbers, factors = [], []
     for c in range(classes):
         tags = [[bool(tag) for tag in by_number[number].labels] for number in bank.negative_source[c]]
         own = positives[c]
-        ratios = ratio_by_loops(bank.negative[c], tags, positives, c)
+        ratios = ratio_by_loops(bank.negative[c], tags, positives, c, tagged)
+        enough = 4 * sum(one <= 1 for one in ratios) >= len(ratios)
         shares = likeness_by_loops(bank.negative[c], own, bank.positive[c])
         kept = []
         for number, ratio, share in zip(bank.negative_source[c], ratios, shares, strict=True):
             assume(abs(ratio - 1) > CLOSE)
             unlike = config.likeness_trim == 0 or share < config.likeness_trim
-            if unlike and (config.support != "drop" or ratio <= 1):
-                kept.append((number, max(1.0, ratio) if config.support == "weigh" else 1.0))
+            if unlike and (config.support != "drop" or (enough and ratio <= 1)):
+                kept.append((number, min(max(1.0, ratio), 1e6) if config.support == "weigh" else 1.0))
         numbers.append([number for number, _ in kept[: config.negatives]])
         factors.append([factor for _, factor in kept[: config.negatives]])
     return numbers, factors
@@ -316,6 +359,16 @@ def test_a_class_may_lose_every_negative_and_keeps_its_map() -> None:
     features, maps = torch.randn(1, 2, 3, 3).double(), torch.rand(1, 1, 3, 3).double()
     for chosen in compared_pixels(features, maps, torch.ones(1, 1, dtype=torch.bool), found):
         assert not chosen.any()
+
+
+@pytest.mark.parametrize(("mistagged", "kept"), [(6, [20, 21]), (7, [])])
+def test_where_more_than_three_quarters_show_the_class_nothing_else_is_left(mistagged: int, kept: list[int]) -> None:
+    """Two rails beside six or seven trains whose tag is missing, each unlike the others."""
+    shown = [flat_image(8 + i, 1, 0, i) for i in range(8)]
+    without = (8.3, 9.4, 10.6, 12.4, 13.6, 14.5, 11.6)[:mistagged]
+    shown += [flat_image(value, 0, 9, 10 + i) for i, value in enumerate(without)]
+    shown += [flat_image(1 + i / 10, 0, 8, 20 + i) for i in range(2)]
+    assert sources(shown, FPRConfig(prototypes=1)) == kept
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1])

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from tag2mask.fpr.pools import NO_SOURCE, PrototypePools
-from tag2mask.fpr.support import likeness, support_ratio
+from tag2mask.fpr.support import likeness, support_ratio, supported
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def build_prototypes(
         seed: of k-means.
         explained_trim: drop negatives that ``explained_by_tags`` of their image.
         likeness_trim: drop those whose ``likeness`` to the positives is at least this; 0 drops none.
-        support: ``drop`` those whose ``support_ratio`` is above 1, or ``weigh``: multiply distances to them by it.
+        support: ``drop`` those not ``supported``, or ``weigh``: multiply distances to them by their ``support_ratio``.
         exact_kmeans: k-means of a class with more positives goes by mini-batches.
 
     Returns:
@@ -95,7 +95,7 @@ def build_prototypes(
     sources = torch.full((2, class_count, negatives), NO_SOURCE, dtype=torch.int64, device=device)
     spreads = []
     typical = torch.full((class_count,), torch.inf, device=device)
-    of_class = pools.positive.kept  # class number -> (P, D)
+    of_class, photos = pools.positive.kept, pools.positive.tags()  # class number -> (P, D); (T, C)
     for c in range(class_count):
         regions = pools.positive.ranked(c)[0]  # (P, D)
         if len(regions):
@@ -111,8 +111,11 @@ def build_prototypes(
             survives &= ~explained_by_tags(candidates, tags, positive, positive_valid, typical)
         if likeness_trim > 0:
             survives &= likeness(candidates, of_class(c), positive[c, positive_valid[c]]) < likeness_trim
-        ratio = support_ratio(candidates, tags, of_class, c) if support != "off" else torch.zeros_like(scores)  # (R,)
-        survives &= (ratio <= 1) | (support != "drop")
+        ratio = torch.zeros_like(scores)  # (R,)
+        if support != "off":
+            ratio = support_ratio(candidates, tags, of_class, c, photos)
+        if support == "drop":
+            survives &= supported(ratio)
         # A pool of just the wanted size is the paper's trimming, which leaves gaps; a larger one refills them.
         chosen = survives.nonzero().flatten()[:negatives]
         kept = min(negatives, len(candidates))

@@ -12,38 +12,55 @@ NEIGHBOURS = 3
 MARGIN = 0.95
 """Fellows must be nearer than this share of the distance to the positives."""
 FEWEST = 0.1
-"""Share of the other negatives that must be fellows with a tag; photos without any may be what lacks its tag."""
+"""Share of the tagged photos without the class that must have no tag in common with a photo; else all are fellows."""
+LEAST = 0.25
+"""Share of the ranked negatives that must have support."""
 
 
-def support_ratio(candidates: Tensor, tags: Tensor, positives: Callable[[int], Tensor], class_index: int) -> Tensor:
+def supported(ratio: Tensor) -> Tensor:
+    """Which negatives have a ``support_ratio`` (R,) of at most 1; none where they are fewer than a quarter.
+
+    What still fires then is the class itself or what it shares with others, and what passes of it does so by chance:
+    of the surroundings, the map has let go.
+    """
+    passes = ratio <= 1  # (R,)
+    return passes & (passes.float().mean() >= LEAST)
+
+
+def support_ratio(
+    candidates: Tensor, tags: Tensor, positives: Callable[[int], Tensor], class_index: int, photos: Tensor
+) -> Tensor:
     """How much less a negative resembles its fellows than the positives of the class whose negative it is.
 
     d_3(n, fellows) / (0.95 d_3(n, positives)), with d_3 the L2 distance to the third nearest. Fellows are the other
-    negatives whose photo has no tag in common with its own; all others where fewer than a tenth are such fellows with a
-    tag, as with two classes. A context is seen with various things, or alone. An object whose tag is missing has its
-    like among the positives alone; so has a part that two classes share, as the wheels of a bus among the negatives of
-    car, and so has a context that is seen with a single other class. An object of another class is told by positives of
-    those its photo is tagged with: where some are as near as those of the class, the ratio is 0.
+    negatives whose photo has no tag in common with its own; all others where that is so of less than a tenth of the
+    tagged photos without the class, as with two classes. A context is seen with various things, or alone. An object
+    whose tag is missing has its like among the positives alone; so has a part that two classes share, as the wheels of
+    a bus among the negatives of car, and so has a context that is seen with a single other class. An object of another
+    class is told by positives of those its photo is tagged with: where some are as near as those of the class, the
+    ratio is 0.
 
     Args:
         candidates: (R, D) all negatives of the class that are ranked.
         tags: (R, C) boolean, of their photos; what may be there counts as tagged, the class itself never is.
         positives: class number -> (P, D); class_index: of the class whose negatives they are.
+        photos: (T, C) boolean, the tags of all photos that have any.
 
     Returns:
-        (R,); above 1 a negative is not supported. 0 without another negative or a positive. Fewer than three on a side:
-        as many on either. Of more positives than fellows as large a share counts, of fewer no more are asked for. Three
-        positives of another class, or fewer, say of nothing that it is that class.
+        (R,); above 1 a negative is not supported, infinite without any fellow. 0 without another negative or a
+        positive. Fewer than three on a side: as many on either. Of more positives than fellows as large a share counts,
+        of fewer no more are asked for. Three positives of another class, or fewer, say of nothing that it is theirs.
     """
     own = positives(class_index)
     if len(candidates) < 2 or not len(own):
         return candidates.new_zeros(len(candidates))
     to_own = torch.cdist(candidates, own)  # (R, P)
     others = ~torch.eye(len(candidates), dtype=torch.bool, device=candidates.device)  # (R, R)
-    fellows = others & (tags.float() @ tags.float().T == 0)  # (R, R): no tag in common
-    too_few = (fellows & tags.any(dim=1)).sum(dim=1) < FEWEST * (len(candidates) - 1)  # (R,)
-    fellows = torch.where(too_few.unsqueeze(1), others, fellows)  # (R, R)
-    number = fellows.sum(dim=1)  # (R,)
+    asked = tags.float().T  # (C, R)
+    without = photos[~photos[:, class_index]].float()  # (T', C)
+    too_few = (without @ asked == 0).sum(dim=0) < FEWEST * len(without)  # (R,)
+    fellows = others & ((asked.T @ asked == 0) | too_few.unsqueeze(1))  # (R, R)
+    number = fellows.sum(dim=1).clamp(min=1)  # (R,); where there is none, the nearest is infinitely far
     count = number.clamp(max=min(NEIGHBOURS, len(own)))  # (R,)
     same_share = torch.maximum(count, count * len(own) // number)  # (R,), P at most
     to_fellows = nth_nearest(torch.cdist(candidates, candidates).masked_fill(~fellows, torch.inf), count)  # (R,)
