@@ -136,7 +136,6 @@ def fit(
     if first:
         keep_lines(metrics_path, start)
     prototypes: Prototypes | None = None
-    bare: list[int] | None = None
     if not side and start == 0:
         host.prepare(inputs.training(np.arange(min(len(labels), IMAGES_FOR_SCALES)), seed, 0))
     together = ranks.Learning(learning)
@@ -151,8 +150,6 @@ def fit(
                     save_prototypes(folder / "prototypes.safetensors", prototypes)
             else:  # resumed between two collections
                 prototypes = load_prototypes(folder / "prototypes.safetensors", device)
-            if bare is None:
-                bare = prototypes.without_negatives()
         line = train_epoch(
             host, together, inputs, targets, optimiser, config, fpr, prototypes, seed, epoch, step, side, extra
         )
@@ -165,7 +162,9 @@ def fit(
     if first:
         save_weights(folder / "weights.safetensors", host)
     ranks.wait()
-    return bare or []
+    if not fpr.needs_prototypes():
+        return []
+    return load_prototypes(folder / "prototypes" / "epoch001.safetensors", device).without_negatives()
 
 
 class StepTerms(NamedTuple):
@@ -362,6 +361,6 @@ def collect(
     def prototypes() -> Prototypes:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # fewer distinct regions than clusters
-            return prototypes_of(pools, fpr, superclasses, seed).to("cpu")
+            return prototypes_of(pools, targets != 0, fpr, superclasses, seed).to("cpu")
 
     return ranks.once(prototypes).to(targets.device)

@@ -114,7 +114,7 @@ def test_resumed_between_two_collections(images: TaggedImages, tmp_path: Path, u
     start = trained(images, tmp_path / "cam").state_dict()
     phase = OptimiserConfig(epochs=5, batch_size=4, learning_rate=2e-3)
 
-    def run(folder: Path, resume: bool, cut_after: int = 99) -> CamHost:
+    def run(folder: Path, resume: bool, cut_after: int = 99) -> tuple[CamHost, list[int]]:
         host = new_host(images)
         host.load_state_dict(start)
         inputs = PhotoInputs(host, images, ViewsConfig(size=64), torch.device("cpu"))
@@ -123,13 +123,13 @@ def test_resumed_between_two_collections(images: TaggedImages, tmp_path: Path, u
             if done > 3 * cut_after:
                 raise KeyboardInterrupt
 
-        fit(host, inputs, images.labels, phase, fpr, None, 0, folder, step, resume)
-        return host
+        return host, fit(host, inputs, images.labels, phase, fpr, None, 0, folder, step, resume)
 
-    whole = run(tmp_path / "whole", False)
+    whole, bare = run(tmp_path / "whole", False)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "cut", False, cut_after=until)
-    resumed = run(tmp_path / "cut", True)
+    resumed, bare_when_resumed = run(tmp_path / "cut", True)
+    assert bare_when_resumed == bare
     assert not states_differ(whole.state_dict(), resumed.state_dict())
     lines = [(tmp_path / name / "metrics.jsonl").read_text() for name in ("whole", "cut")]
     assert lines[0] == lines[1]

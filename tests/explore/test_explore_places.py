@@ -162,7 +162,7 @@ def test_negatives_that_were_all_trimmed_are_told(look: Callable[..., Page], run
         save_file(tensors, path)
     page = look(serve(run))
     page.open("#/classes")
-    kept = f"{found} found, none kept: more than three quarters of those that were ranked resemble the class more than they resemble other negatives."
+    kept = f"{found} found, none kept: fewer than a quarter of those that were ranked have their like in photos of other things."
     assert kept in page.texts(".classes li")[0] and "No photo without the tag pond makes its map fire" in page.texts(".classes > li")[2]
     page.open("#/negatives?class=0")
     assert kept in page.page.text_content(".empty")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -136,10 +136,17 @@ def collect_prototypes(
     Raises:
         ValueError: when ``batches`` is empty.
     """
-    pools = fill_pools(network, batches, config)
+    tags: list[Tensor] = []
+
+    def noted() -> Iterator[tuple[Any, Tensor, Tensor]]:
+        for batch in batches:
+            tags.append(batch[1] != 0)
+            yield batch
+
+    pools = fill_pools(network, noted(), config)
     if pools is None:
         raise ValueError("no batch to collect prototypes from; give at least one image")
-    return prototypes_of(pools, config, superclasses, seed)
+    return prototypes_of(pools, torch.cat(tags), config, superclasses, seed)
 
 
 @torch.no_grad()
@@ -181,11 +188,11 @@ def fill_pools(
 
 
 def prototypes_of(
-    pools: PrototypePools, config: FPRConfig, superclasses: Sequence[int] | None = None, seed: int = 0
+    pools: PrototypePools, all_tags: Tensor, config: FPRConfig, superclasses: Sequence[int] | None = None, seed: int = 0
 ) -> Prototypes:
-    """``build_prototypes`` by the settings."""
+    """``build_prototypes`` by the settings; all_tags: (N, C) boolean, of all images."""
     return build_prototypes(
-        pools, config.prototypes, superclasses if config.superclass_trim else None,
-        config.singleton_superclass, config.kmeans_restarts, seed, config.negatives, config.explained_trim,
-        config.likeness_trim, config.support, config.exact_kmeans,
+        pools, all_tags.to(pools.positive.rows.device), config.prototypes,
+        superclasses if config.superclass_trim else None, config.singleton_superclass, config.kmeans_restarts, seed,
+        config.negatives, config.explained_trim, config.likeness_trim, config.support, config.exact_kmeans,
     )  # fmt: skip

@@ -78,14 +78,6 @@ class TopRows:
         filled = self.scores[class_index] > -torch.inf  # (capacity,)
         return self.rows[class_index] if bool(filled.all()) else self.rows[class_index, filled]
 
-    def tags(self) -> Tensor:
-        """Tags (T, C) of the images that any class has a row of, each once, by source."""
-        filled = self.scores > -torch.inf  # (C, capacity)
-        sources, place = self.sources[filled].unique(return_inverse=True)  # (T,), (rows,)
-        tags = self.labels.new_zeros(len(sources), self.labels.shape[2])
-        tags[place] = self.labels[filled]
-        return tags
-
     def ranked(self, class_index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Rows (R, D), scores (R,), sources (R,) and labels (R, C) of a class, best first, ties by source."""
         filled = (self.scores[class_index] > -torch.inf).nonzero().flatten()  # (R,)

@@ -55,6 +55,7 @@ class Prototypes:
 
 def build_prototypes(
     pools: PrototypePools,
+    all_tags: Tensor,
     count: int = 10,
     superclasses: Sequence[int] | None = None,
     singleton_superclass: str = "keep",
@@ -71,6 +72,7 @@ def build_prototypes(
     Args:
         pools: filled pools; those of the negatives may hold more candidates than are kept, so that trimmed ones
             are replaced.
+        all_tags: (N, C) boolean, of all images, those that are in no pool too; ``support`` alone asks for them.
         count: K, the number of positives, and of negatives unless ``negatives`` says another.
         superclasses: a super-class number for each class; None for no trimming.
         singleton_superclass: ``keep`` or ``skip`` the negatives of a class that is alone in its super-class.
@@ -95,7 +97,7 @@ def build_prototypes(
     sources = torch.full((2, class_count, negatives), NO_SOURCE, dtype=torch.int64, device=device)
     spreads = []
     typical = torch.full((class_count,), torch.inf, device=device)
-    of_class, photos = pools.positive.kept, pools.positive.tags()  # class number -> (P, D); (T, C)
+    of_class = pools.positive.kept  # class number -> (P, D)
     for c in range(class_count):
         regions = pools.positive.ranked(c)[0]  # (P, D)
         if len(regions):
@@ -113,7 +115,7 @@ def build_prototypes(
             survives &= likeness(candidates, of_class(c), positive[c, positive_valid[c]]) < likeness_trim
         ratio = torch.zeros_like(scores)  # (R,)
         if support != "off":
-            ratio = support_ratio(candidates, tags, of_class, c, photos)
+            ratio = support_ratio(candidates, tags, of_class, c, all_tags)
         if support == "drop":
             survives &= supported(ratio)
         # A pool of just the wanted size is the paper's trimming, which leaves gaps; a larger one refills them.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -11,24 +12,25 @@ NEIGHBOURS = 3
 """Of them the farthest counts, as one negative that is near could be another missing tag."""
 MARGIN = 0.95
 """Fellows must be nearer than this share of the distance to the positives."""
-FEWEST = 0.1
-"""Share of the tagged photos without the class that must have no tag in common with a photo; else all are fellows."""
-LEAST = 0.25
-"""Share of the ranked negatives that must have support."""
+FEWEST_APART = 0.1
+"""Of the photos without the class that have tags, the share without a tag in common with a photo, of which fewer make
+all other negatives its fellows; of the other negatives, the share that fellows stand for at least."""
+LEAST_SUPPORTED = 0.25
+"""Of the negatives that are ranked, the share that must have support."""
 
 
 def supported(ratio: Tensor) -> Tensor:
     """Which negatives have a ``support_ratio`` (R,) of at most 1; none where they are fewer than a quarter.
 
-    What still fires then is the class itself or what it shares with others, and what passes of it does so by chance:
-    of the surroundings, the map has let go.
+    What fires then, on photos without its tag, is mostly the class itself or what it shares with another, and what
+    passes of it does so by chance.
     """
     passes = ratio <= 1  # (R,)
-    return passes & (passes.float().mean() >= LEAST)
+    return passes & (passes.sum() >= LEAST_SUPPORTED * len(passes))
 
 
 def support_ratio(
-    candidates: Tensor, tags: Tensor, positives: Callable[[int], Tensor], class_index: int, photos: Tensor
+    candidates: Tensor, tags: Tensor, positives: Callable[[int], Tensor], class_index: int, all_tags: Tensor
 ) -> Tensor:
     """How much less a negative resembles its fellows than the positives of the class whose negative it is.
 
@@ -44,25 +46,24 @@ def support_ratio(
         candidates: (R, D) all negatives of the class that are ranked.
         tags: (R, C) boolean, of their photos; what may be there counts as tagged, the class itself never is.
         positives: class number -> (P, D); class_index: of the class whose negatives they are.
-        photos: (T, C) boolean, the tags of all photos that have any.
+        all_tags: (N, C) boolean, of all photos, tagged or not; what may be there counts as tagged.
 
     Returns:
-        (R,); above 1 a negative is not supported, infinite without any fellow. 0 without another negative or a
-        positive. Fewer than three on a side: as many on either. Of more positives than fellows as large a share counts,
-        of fewer no more are asked for. Three positives of another class, or fewer, say of nothing that it is theirs.
+        (R,); above 1 a negative is not supported. Infinite without a fellow; 0 for a single negative, or without
+        positives. Fewer than three on a side: as many on either. Of more positives than fellows as large a share
+        counts, though fellows count as a tenth of the others at least; of fewer positives no more are asked for. Three
+        positives of another class, or fewer, say of nothing that it is theirs.
     """
     own = positives(class_index)
     if len(candidates) < 2 or not len(own):
         return candidates.new_zeros(len(candidates))
     to_own = torch.cdist(candidates, own)  # (R, P)
-    others = ~torch.eye(len(candidates), dtype=torch.bool, device=candidates.device)  # (R, R)
-    asked = tags.float().T  # (C, R)
-    without = photos[~photos[:, class_index]].float()  # (T', C)
-    too_few = (without @ asked == 0).sum(dim=0) < FEWEST * len(without)  # (R,)
-    fellows = others & ((asked.T @ asked == 0) | too_few.unsqueeze(1))  # (R, R)
-    number = fellows.sum(dim=1).clamp(min=1)  # (R,); where there is none, the nearest is infinitely far
-    count = number.clamp(max=min(NEIGHBOURS, len(own)))  # (R,)
-    same_share = torch.maximum(count, count * len(own) // number)  # (R,), P at most
+    fellows = ~torch.eye(len(candidates), dtype=torch.bool, device=candidates.device)  # (R, R)
+    fellows &= no_common_tag(tags, tags) | few_apart(tags, all_tags[~all_tags[:, class_index]]).unsqueeze(1)
+    number = fellows.sum(dim=1)  # (R,)
+    count = number.clamp(1, min(NEIGHBOURS, len(own)))  # (R,); where there is none, the nearest is infinitely far
+    stand_for = number.clamp(min=max(1, math.ceil(FEWEST_APART * (len(candidates) - 1))))  # (R,)
+    same_share = torch.maximum(count, count * len(own) // stand_for)  # (R,), P at most
     to_fellows = nth_nearest(torch.cdist(candidates, candidates).masked_fill(~fellows, torch.inf), count)  # (R,)
     ratio = to_fellows / (MARGIN * nth_nearest(to_own, same_share)).clamp(min=torch.finfo(to_own.dtype).tiny)
     for other in tags.any(dim=0).nonzero().flatten().tolist():
@@ -70,6 +71,17 @@ def support_ratio(
         if len(like) > NEIGHBOURS:  # three or fewer tell nothing
             ratio[tagged[nearer(torch.cdist(candidates[tagged], like), to_own[tagged])]] = 0
     return ratio
+
+
+def few_apart(tags: Tensor, without: Tensor) -> Tensor:
+    """Whether of photos (N, C), those with tags, less than a tenth have none in common with a photo of tags (R, C)."""
+    without = without[without.any(dim=1)]  # photos without any may be what lacks its tag
+    return no_common_tag(without, tags).sum(dim=0) < FEWEST_APART * max(1, len(without))  # (R,); with none, few
+
+
+def no_common_tag(first: Tensor, second: Tensor) -> Tensor:
+    """Of tags (R, C) and (S, C), boolean: (R, S) boolean."""
+    return first.float() @ second.float().T == 0
 
 
 def nearer(first: Tensor, second: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from tag2mask.stages.network import SeedSetup, data_of_seed
 from tag2mask.stages.origin import TRAINING, WEIGHTS, Inputs, begin_training, hash_of, known_facts
 from tag2mask.stages.tags import TrainingTags, fingerprint
 
-SUPPORT = "fellows without a common tag, until a quarter is left"
+SUPPORT = "fellows without a common tag, by all tags; of a quarter or none"
 """What ``fpr.support`` means, which no setting says: trainings of versions in which it meant another thing are not
 gone on with."""
 CLASSIFIER_ALONE = FPRConfig(region_weight=0.0, pixel_weight=0.0)
@@ -119,12 +119,12 @@ def save_without_training(
 
 
 def warn_of_bare(setup: SeedSetup, method: str, bare: list[int], report: Reporter) -> None:
-    """Name the classes that have no negative prototype."""
+    """Name the classes of which no negative prototype is kept."""
     if bare:
         names = ", ".join(setup.images.classes.names[c] for c in bare)
         report.warn(
-            f"{method}: there is no negative prototype for {names}: nothing of theirs is suppressed. "
-            "Photos without them that show their surroundings would help."
+            f"{method}: no negative prototype of {names} is kept: nothing of theirs is suppressed. Photos without "
+            "them that show their surroundings would help, and so would correct tags (tag2mask audit)."
         )
 
 

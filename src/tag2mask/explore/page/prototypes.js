@@ -21,7 +21,7 @@ function suppresses(row) {
 
 function notKept(name, found, answer) { // why a class has no negative
   if (!found) return `No photo without the tag ${name} makes its map fire, so there is nothing that it is confused with.`;
-  const why = answer.trimmed_by_support ? "more than three quarters of those that were ranked resemble the class more than they resemble other negatives" : "the settings of this method leave them out";
+  const why = answer.trimmed_by_support ? "fewer than a quarter of those that were ranked have their like in photos of other things" : "the settings of this method leave them out";
   return `${number(found)} found, none kept: ${why}.`;
 }
 
