@@ -101,7 +101,7 @@ def train_method(
             setup.host, setup.inputs, tags, config.rectify, settings, setup.superclasses,
             setup.seed + 1000, folder, step, resume, extra=extra,
         )  # fmt: skip
-    warn_of_bare(setup, method, bare, report)
+    warn_of_bare(setup, tags, method, bare, report)
 
 
 def save_without_training(
@@ -113,18 +113,18 @@ def save_without_training(
     with report.task(f"seed {setup.seed}: prototypes") as step:
         prototypes = collect(setup.host, setup.inputs, targets, settings, setup.superclasses, setup.seed + 1000)
         step(1, 1)
-    warn_of_bare(setup, "training_free", prototypes.without_negatives(), report)
+    warn_of_bare(setup, tags, "training_free", prototypes.without_negatives(), report)
     ranks.once(lambda: save_prototypes(folder / "prototypes.safetensors", prototypes))
     ranks.once(lambda: save_weights(folder / WEIGHTS, setup.host))
 
 
-def warn_of_bare(setup: SeedSetup, method: str, bare: list[int], report: Reporter) -> None:
-    """Name the classes of which no negative prototype is kept."""
-    if bare:
-        names = ", ".join(setup.images.classes.names[c] for c in bare)
+def warn_of_bare(setup: SeedSetup, tags: TrainingTags, method: str, bare: list[int], report: Reporter) -> None:
+    """Name the classes of which no negative prototype is kept; of those that are in every photo it has been told."""
+    names = [setup.images.classes.names[c] for c in bare if np.any(tags[:, c] == 0)]
+    if names:
         report.warn(
-            f"{method}: no negative prototype of {names} is kept: nothing of theirs is suppressed. Photos without "
-            "them that show their surroundings would help, and so would correct tags (tag2mask audit)."
+            f"{method}: no negative prototype is kept of {', '.join(names)}: such maps are not rectified. What would "
+            "help: photos without the class that show its surroundings, more with it, correct tags (tag2mask audit)."
         )
 
 
