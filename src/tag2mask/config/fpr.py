@@ -66,13 +66,13 @@ class FPRConfig:
     as its tag may be missing (.5: nearer than half of them). 0 drops none."""
     support: Literal["off", "drop", "weigh"] = "drop"
     """What is done about a negative that resembles the class more than it resembles its fellows, the ranked negatives
-    from photos that have no tag in common with its own (all others, where that is so of less than a tenth of the photos
-    without the class, as with two classes). A context has its like there; an object whose tag is missing has not, nor
-    has a part that the class shares with another one (wheels), nor a context that is seen with one other class alone.
+    from photos that have no tag in common with its own (all others, where that is so of less than a tenth of the tagged
+    photos without the class, as with two classes). A context has its like there; an object whose tag is missing has
+    not, nor has a part that the class shares with another one (wheels), nor a context seen with one other class alone.
     The third nearest fellow is held against the third nearest positive; what is as near to a class that its photo is
     tagged with is left alone. off: nothing, the paper. drop: leave it out unless the fellow is nearer than 0.95 times
-    as far as the positive, and all of them when fewer than a quarter would stay: the map has then let go of its
-    surroundings. weigh: multiply distances to it by how many times farther the fellow is than that."""
+    as far as the positive, and leave out all where fewer than a quarter of those ranked would stay: the class is then
+    pushed no further. weigh: multiply distances to it by how many times farther the fellow is than that."""
     refill: int = 2
     """Rank refill x negatives candidates before trimming: there are more to compare with, and dropped negatives are
     replaced. 1 is the paper."""
