@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from tag2mask.fpr import FPRConfig
+from tests.paper import cases
 from tests.paper.reference import Image
 
 
@@ -19,3 +21,9 @@ def trains() -> list[Image]:
     shown = [flat_image(8 + i, 1, 0, i) for i in range(5)]
     shown.append(flat_image(10.2, 0, 9, 10))
     return [*shown, *(flat_image(1 + i, 0, 8 - i, 11 + i) for i in range(4))]
+
+
+def sources(shown: list[Image], config: FPRConfig) -> list[int]:
+    """Numbers of the images of which the first class keeps a negative."""
+    found = cases.collected(shown, config)
+    return found.trimmed_source[0, found.trimmed_valid[0]].tolist()

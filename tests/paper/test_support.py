@@ -12,9 +12,9 @@ from torch import Tensor
 
 from tag2mask.errors import InputError
 from tag2mask.fpr import FPRConfig, compared_pixels
-from tag2mask.fpr.support import likeness, support_ratio, supported
+from tag2mask.fpr.support import likeness, support_ratio
 from tests.paper import cases, reference
-from tests.paper.flat_images import flat_image, trains
+from tests.paper.flat_images import flat_image, sources, trains
 from tests.paper.reference import Image
 
 Rows = list[list[float]]
@@ -222,14 +222,6 @@ def test_a_few_fellows_let_no_wheel_pass_where_little_else_fires_any_more(strays
     assert (found[: 80 - strays] <= 1).float().mean() < 0.05
 
 
-@settings(max_examples=100, deadline=None)
-@given(st.lists(st.sampled_from([0.0, 0.5, 1.0, 1.01, math.inf]), max_size=20))
-def test_supported_are_those_of_at_most_1_unless_fewer_than_a_quarter(ratios: list[float]) -> None:
-    passes = [one <= 1 for one in ratios]
-    expected = passes if 4 * sum(passes) >= len(passes) else [False] * len(passes)
-    assert supported(torch.tensor(ratios)).tolist() == expected
-
-
 def test_few_negatives_are_not_dropped_because_they_are_few() -> None:
     """50 positives and 3 negatives of one kind: the third nearest positive would be nearer by number alone."""
     kind = torch.randn(53, 4, generator=torch.Generator().manual_seed(0))
@@ -304,11 +296,6 @@ def test_the_prototype_pass_equals_the_loops(
         assert found.trimmed_factor is None
 
 
-def sources(shown: list[Image], config: FPRConfig) -> list[int]:
-    found = cases.collected(shown, config)
-    return found.trimmed_source[0, found.trimmed_valid[0]].tolist()
-
-
 @pytest.mark.parametrize(
     ("options", "kept"),
     [
@@ -375,25 +362,6 @@ def test_a_class_may_lose_every_negative_and_keeps_its_map() -> None:
     features, maps = torch.randn(1, 2, 3, 3).double(), torch.rand(1, 1, 3, 3).double()
     for chosen in compared_pixels(features, maps, torch.ones(1, 1, dtype=torch.bool), found):
         assert not chosen.any()
-
-
-@pytest.mark.parametrize(("mistagged", "kept"), [(6, [20, 21]), (7, [])])
-def test_where_more_than_three_quarters_show_the_class_nothing_else_is_left(mistagged: int, kept: list[int]) -> None:
-    """Two rails beside six or seven trains whose tag is missing, each unlike the others."""
-    shown = [flat_image(8 + i, 1, 0, i) for i in range(8)]
-    without = (8.3, 9.4, 10.6, 12.4, 13.6, 14.5, 11.6)[:mistagged]
-    shown += [flat_image(value, 0, 9, 10 + i) for i, value in enumerate(without)]
-    shown += [flat_image(1 + i / 10, 0, 8, 20 + i) for i in range(2)]
-    assert sources(shown, FPRConfig(prototypes=1)) == kept
-
-
-def test_what_other_tests_drop_counts_for_the_quarter() -> None:
-    """Of nine negatives three have support, two rails and a train that is like the class."""
-    shown = [flat_image(8 + i, 1, 0, i) for i in range(8)]
-    shown += [flat_image(value, 0, 9, 10 + i) for i, value in enumerate((8.3, 9.4, 10.5, 10.6, 12.4, 13.6, 14.5))]
-    shown += [flat_image(1 + i / 10, 0, 8, 20 + i) for i in range(2)]
-    assert sources(shown, FPRConfig(prototypes=1)) == [11, 20, 21]
-    assert sources(shown, FPRConfig(prototypes=1, likeness_trim=0.01)) == [20, 21]
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1])

@@ -54,8 +54,8 @@ def make_data(root: Path) -> None:
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with all pieces. Tests must not change it; ``run`` is a copy.
 
-    It hardly learns, so that its maps are those of a random network everywhere. The margin makes the negatives suppress
-    something.
+    It hardly learns, so that its maps are those of a random network everywhere: the margin makes the negatives suppress
+    something, and none is asked for support.
     """
     folder = tmp_path_factory.mktemp("report")
     make_data(folder / "data <1>")
@@ -65,7 +65,7 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         views=ViewsConfig(size=64),
         classify=OptimiserConfig(epochs=2, batch_size=4, learning_rate=1e-5, backbone_rate=1e-6),
         rectify=OptimiserConfig(epochs=2, batch_size=4, learning_rate=1e-5, backbone_rate=1e-6),
-        fpr=FPRConfig(margin=1.5),
+        fpr=FPRConfig(margin=1.5, support="off", refill=1),
         methods=("continued", "halo", "fpr"),
         seeds=(1, 2),
         threads=1,
