@@ -125,6 +125,8 @@ def collect_prototypes(
 ) -> Prototypes:
     """One pass over the training images: regions into the pools, pools into prototypes (section 3.2.1).
 
+    Memory does not grow with the images but for their tags, a byte for each class.
+
     Args:
         network, batches, config: as in ``fill_pools``.
         superclasses: a number for each class; used when ``config.superclass_trim`` is set.

@@ -76,7 +76,9 @@ def support_ratio(
 def few_apart(tags: Tensor, without: Tensor) -> Tensor:
     """Whether of photos (N, C), those with tags, less than a tenth have none in common with a photo of tags (R, C)."""
     without = without[without.any(dim=1)]  # photos without any may be what lacks its tag
-    return no_common_tag(without, tags).sum(dim=0) < FEWEST_APART * max(1, len(without))  # (R,); with none, few
+    parts = without.split(4096)  # a table of all photos by all negatives would grow with the data
+    apart = torch.stack([no_common_tag(part, tags).sum(dim=0) for part in parts]).sum(dim=0)  # (R,)
+    return apart < FEWEST_APART * max(1, len(without))  # with none, few
 
 
 def no_common_tag(first: Tensor, second: Tensor) -> Tensor:
