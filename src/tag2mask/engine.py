@@ -143,10 +143,12 @@ def fit(
         if fpr.needs_prototypes() and (epoch % fpr.collect_every == 0 or prototypes is None):
             collected_at = epoch - epoch % fpr.collect_every
             if epoch == collected_at:
-                prototypes = collect(host, inputs, targets, fpr, superclasses, seed)
+                if prototypes is None and epoch > 0 and fpr.remembers():  # resumed just before a collection
+                    prototypes = load_prototypes(collected(folder, epoch - fpr.collect_every), device)
+                prototypes = collect(host, inputs, targets, fpr, superclasses, seed, prototypes)
                 if first:
                     (folder / "prototypes").mkdir(exist_ok=True)
-                    save_prototypes(folder / "prototypes" / f"epoch{epoch + 1:03}.safetensors", prototypes)
+                    save_prototypes(collected(folder, epoch), prototypes)
                     save_prototypes(folder / "prototypes.safetensors", prototypes)
             else:  # resumed between two collections
                 prototypes = load_prototypes(folder / "prototypes.safetensors", device)
@@ -328,11 +330,19 @@ def fit_labelled(
     ranks.wait()
 
 
+def collected(folder: Path, epoch: int) -> Path:
+    """Where the prototypes lie that were collected before an epoch, counted from 0."""
+    return folder / "prototypes" / f"epoch{epoch + 1:03}.safetensors"
+
+
 @torch.no_grad()
 def collect(
-    host: Host, inputs: PhotoInputs, targets: Tensor, fpr: FPRConfig, superclasses: tuple[int, ...] | None, seed: int
+    host: Host, inputs: PhotoInputs, targets: Tensor, fpr: FPRConfig, superclasses: tuple[int, ...] | None, seed: int,
+    previous: Prototypes | None = None,
 ) -> Prototypes:  # fmt: skip
     """The prototype pass over all images, without augmentation, at the scales and mirrorings that ``fpr`` asks for.
+
+    ``previous``, of the collection before, is what ``fpr.remember`` remembers from.
 
     Processes share the batches; their pools become one, from which the first makes the prototypes of all.
     """
@@ -361,6 +371,7 @@ def collect(
     def prototypes() -> Prototypes:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # fewer distinct regions than clusters
-            return prototypes_of(pools, targets != 0, fpr, superclasses, seed).to("cpu")
+            last = previous if fpr.remembers() else None
+            return prototypes_of(pools, targets != 0, fpr, superclasses, seed, last).to("cpu")
 
     return ranks.once(prototypes).to(targets.device)

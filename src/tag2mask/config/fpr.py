@@ -73,6 +73,11 @@ class FPRConfig:
     tagged with is left alone. off: nothing, the paper. drop: leave it out unless the fellow is nearer than 0.95 times
     as far as the positive, and leave out all where fewer than a quarter of those ranked would stay: the class is then
     pushed no further. weigh: multiply distances to it by how many times farther the fellow is than that."""
+    remember: int = 3
+    """Contexts, negatives with support, stay for this many collections after the last in which they were found, where
+    places are free, as far as support is asked for and feature_space is levels: as their maps let go of them, what
+    still fires on photos without the class is parts of other classes. 0: each collection forgets the last, the
+    paper."""
     refill: int = 2
     """Rank refill x negatives candidates before trimming: there are more to compare with, and dropped negatives are
     replaced. 1 is the paper."""
@@ -124,6 +129,7 @@ class FPRConfig:
         require(self.margin > 0, "fpr.margin", self.margin, "above 0 (1 is the paper's)")
         require(0 <= self.likeness_trim <= 1, "fpr.likeness_trim", self.likeness_trim, "a share from 0 (off) to 1")
         require(self.refill >= 1, "fpr.refill", self.refill, "1 or more")
+        require(self.remember >= 0, "fpr.remember", self.remember, "0 or more")
         require(self.temperature > 0, "fpr.temperature", self.temperature, "above 0")
         require(self.collect_every >= 1, "fpr.collect_every", self.collect_every, "1 or more")
         require(self.positive_capacity >= 1, "fpr.positive_capacity", self.positive_capacity, "1 or more")
@@ -138,3 +144,7 @@ class FPRConfig:
     def needs_prototypes(self) -> bool:
         """Whether a prototype pass is needed at all."""
         return self.region_weight > 0 or (self.pixel_weight > 0 and self.pixel_select == "prototypes")
+
+    def remembers(self) -> bool:
+        """Whether contexts of one collection stay in the next: their features must stand still until then."""
+        return self.remember > 0 and self.support != "off" and self.feature_space == "levels"

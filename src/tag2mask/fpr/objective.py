@@ -122,6 +122,7 @@ def collect_prototypes(
     config: FPRConfig,
     superclasses: Sequence[int] | None = None,
     seed: int = 0,
+    previous: Prototypes | None = None,
 ) -> Prototypes:
     """One pass over the training images: regions into the pools, pools into prototypes (section 3.2.1).
 
@@ -131,6 +132,8 @@ def collect_prototypes(
         network, batches, config: as in ``fill_pools``.
         superclasses: a number for each class; used when ``config.superclass_trim`` is set.
         seed: of k-means.
+        previous: what the last pass returned, where the features stand still: its contexts are remembered
+            (``config.remember``).
 
     Returns:
         The prototypes, on the device of the features.
@@ -148,7 +151,7 @@ def collect_prototypes(
     pools = fill_pools(network, noted(), config)
     if pools is None:
         raise ValueError("no batch to collect prototypes from; give at least one image")
-    return prototypes_of(pools, torch.cat(tags), config, superclasses, seed)
+    return prototypes_of(pools, torch.cat(tags), config, superclasses, seed, previous)
 
 
 @torch.no_grad()
@@ -190,11 +193,14 @@ def fill_pools(
 
 
 def prototypes_of(
-    pools: PrototypePools, all_tags: Tensor, config: FPRConfig, superclasses: Sequence[int] | None = None, seed: int = 0
-) -> Prototypes:
+    pools: PrototypePools, all_tags: Tensor, config: FPRConfig, superclasses: Sequence[int] | None = None,
+    seed: int = 0, previous: Prototypes | None = None,
+) -> Prototypes:  # fmt: skip
     """``build_prototypes`` by the settings; all_tags: (N, C) boolean, of all images."""
+    device = pools.positive.rows.device
     return build_prototypes(
-        pools, all_tags.to(pools.positive.rows.device), config.prototypes,
+        pools, all_tags.to(device), config.prototypes,
         superclasses if config.superclass_trim else None, config.singleton_superclass, config.kmeans_restarts, seed,
         config.negatives, config.explained_trim, config.likeness_trim, config.support, config.exact_kmeans,
+        None if previous is None else previous.to(device), config.remember,
     )  # fmt: skip

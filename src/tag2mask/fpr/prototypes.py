@@ -12,8 +12,9 @@ from sklearn.cluster import KMeans, MiniBatchKMeans
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from tag2mask.fpr.contexts import Contexts
 from tag2mask.fpr.pools import NO_SOURCE, PrototypePools
-from tag2mask.fpr.support import likeness, support_ratio, supported
+from tag2mask.fpr.support import likeness, of_tagged_class, support_ratio, supported
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Prototypes:
         negative_source, trimmed_source: (C, Kn) number of the image a negative came from.
         spread: mean distance of positives to the mean of their class, averaged over classes (L2, feature units).
         trimmed_factor: (C, Kn) what distances to trimmed negatives are multiplied by in Eq. 8, 1 or more; None is 1.
+        context: (C, M, D) the ``Contexts`` of each class that the next collection remembers; context_source: (C, M)
+            their images, ``NO_SOURCE`` where a place is empty; context_age: (C, M) int64. None: nothing is remembered.
     """
 
     positive: Tensor
@@ -41,6 +44,9 @@ class Prototypes:
     trimmed_source: Tensor
     spread: float
     trimmed_factor: Tensor | None = None
+    context: Tensor | None = None
+    context_source: Tensor | None = None
+    context_age: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Prototypes:
         """The same on a device."""
@@ -51,6 +57,14 @@ class Prototypes:
     def without_negatives(self) -> list[int]:
         """Classes that have positives but no negative after trimming: nothing of theirs is suppressed."""
         return (self.positive_valid.any(1) & ~self.trimmed_valid.any(1)).nonzero().flatten().tolist()
+
+    def contexts(self, class_index: int) -> Contexts:
+        """What is remembered of a class."""
+        if self.context is None or self.context_source is None or self.context_age is None:
+            nothing = self.trimmed_source[class_index, :0]
+            return Contexts(self.trimmed[class_index, :0], nothing, nothing)
+        held = Contexts(self.context[class_index], self.context_source[class_index], self.context_age[class_index])
+        return held.where(held.sources != NO_SOURCE)
 
 
 def build_prototypes(
@@ -66,6 +80,8 @@ def build_prototypes(
     likeness_trim: float = 0.0,
     support: str = "off",
     exact_kmeans: int = 512,
+    previous: Prototypes | None = None,
+    remember: int = 0,
 ) -> Prototypes:
     """Centroids of the positives, the most confident negatives, and the negatives that survive the trimming.
 
@@ -82,6 +98,9 @@ def build_prototypes(
         likeness_trim: drop those whose ``likeness`` to the positives is at least this; 0 drops none.
         support: ``drop`` those not ``supported``, or ``weigh``: multiply distances to them by their ``support_ratio``.
         exact_kmeans: k-means of a class with more positives goes by mini-batches.
+        previous: prototypes of the collection before, in the same features of the same images. Where trimming leaves
+            places empty they are filled with its ``contexts``, from images that lend none now.
+        remember: for how many collections a context stays.
 
     Returns:
         Prototypes on the device of the pools. A class without regions has no prototypes.
@@ -95,6 +114,9 @@ def build_prototypes(
     positive_valid = torch.zeros(class_count, count, dtype=torch.bool, device=device)
     negative_valid, trimmed_valid = (negative[..., 0] > 0 for _ in range(2))  # nothing yet
     sources = torch.full((2, class_count, negatives), NO_SOURCE, dtype=torch.int64, device=device)
+    context = torch.zeros(class_count, remember * negatives, channels, device=device)
+    context_source = torch.full(context.shape[:2], NO_SOURCE, dtype=torch.int64, device=device)
+    context_age = torch.zeros_like(context_source)
     spreads = []
     typical = torch.full((class_count,), torch.inf, device=device)
     of_class = pools.positive.kept  # class number -> (P, D)
@@ -114,8 +136,11 @@ def build_prototypes(
         if likeness_trim > 0:
             survives &= likeness(candidates, of_class(c), positive[c, positive_valid[c]]) < likeness_trim
         ratio = torch.zeros_like(scores)  # (R,)
+        apart = torch.zeros_like(survives)  # (R,) seen with various things, or alone
         if support != "off":
             ratio = support_ratio(candidates, tags, of_class, c, all_tags)
+            apart = (ratio <= 1) & (len(candidates) > 1) & (len(of_class(c)) > 0)  # else it was not asked
+            ratio = ratio.masked_fill(of_tagged_class(candidates, tags, of_class, c), 0)
         if support == "drop":
             survives &= supported(ratio)
         # A pool of just the wanted size is the paper's trimming, which leaves gaps; a larger one refills them.
@@ -126,9 +151,21 @@ def build_prototypes(
         trimmed[c, : len(chosen)], sources[1, c, : len(chosen)] = candidates[chosen], numbers[chosen]
         trimmed_valid[c, : len(chosen)] = True
         factor[c, : len(chosen)] = ratio[chosen].clamp(1, 1e6)  # finite where a negative equals a positive
+        found = chosen[apart[chosen]]
+        known = Contexts(candidates[found], numbers[found], torch.zeros_like(found))
+        if previous is not None:
+            before = previous.contexts(c)
+            rows, of, _ = (values[: negatives - len(chosen)] for values in before.of_other_images(numbers[chosen]))
+            places = slice(len(chosen), len(chosen) + len(rows))
+            trimmed[c, places], sources[1, c, places], trimmed_valid[c, places] = rows, of, True
+            known = before.and_found(known)
+        known = known.where(known.ages < remember)
+        places = slice(0, len(known.rows))  # a collection adds as many as there are negatives, at most
+        context[c, places], context_source[c, places], context_age[c, places] = known
     return Prototypes(
         positive, positive_valid, weight, negative, negative_valid, trimmed, trimmed_valid, sources[0], sources[1],
         float(np.mean(spreads)) if spreads else 0.0, factor if support == "weigh" else None,
+        context, context_source, context_age,
     )  # fmt: skip
 
 

@@ -38,9 +38,7 @@ def support_ratio(
     negatives whose photo has no tag in common with its own; all others where that is so of less than a tenth of the
     tagged photos without the class, as with two classes. A context is seen with various things, or alone. An object
     whose tag is missing has its like among the positives alone; so has a part that two classes share, as the wheels of
-    a bus among the negatives of car, and so has a context that is seen with a single other class. An object of another
-    class is told by positives of those its photo is tagged with: where some are as near as those of the class, the
-    ratio is 0.
+    a bus among the negatives of car, and so has a context that is seen with a single other class.
 
     Args:
         candidates: (R, D) all negatives of the class that are ranked.
@@ -51,8 +49,7 @@ def support_ratio(
     Returns:
         (R,); above 1 a negative is not supported. Infinite without a fellow; 0 for a single negative, or without
         positives. Fewer than three on a side: as many on either. Of more positives than fellows as large a share
-        counts, though fellows count as a tenth of the others at least; of fewer positives no more are asked for. Three
-        positives of another class, or fewer, say of nothing that it is theirs.
+        counts, though fellows count as a tenth of the others at least; of fewer positives no more are asked for.
     """
     own = positives(class_index)
     if len(candidates) < 2 or not len(own):
@@ -65,12 +62,28 @@ def support_ratio(
     stand_for = number.clamp(min=max(1, math.ceil(FEWEST_APART * (len(candidates) - 1))))  # (R,)
     same_share = torch.maximum(count, count * len(own) // stand_for)  # (R,), P at most
     to_fellows = nth_nearest(torch.cdist(candidates, candidates).masked_fill(~fellows, torch.inf), count)  # (R,)
-    ratio = to_fellows / (MARGIN * nth_nearest(to_own, same_share)).clamp(min=torch.finfo(to_own.dtype).tiny)
+    return to_fellows / (MARGIN * nth_nearest(to_own, same_share)).clamp(min=torch.finfo(to_own.dtype).tiny)
+
+
+def of_tagged_class(
+    candidates: Tensor, tags: Tensor, positives: Callable[[int], Tensor], class_index: int
+) -> Tensor:
+    """Which negatives lie as near to the positives of a class that their photo is tagged with as to those of their own.
+
+    They show an object of that class, and need no fellows. Arguments as in ``support_ratio``.
+
+    Returns:
+        (R,) boolean. Three positives of another class, or fewer, say of nothing that it is theirs.
+    """
+    found, own = torch.zeros(len(candidates), dtype=torch.bool, device=candidates.device), positives(class_index)
+    if not len(own):
+        return found
     for other in tags.any(dim=0).nonzero().flatten().tolist():
         like, tagged = positives(other), tags[:, other].nonzero().flatten()  # (Q, D), (T,)
         if len(like) > NEIGHBOURS:  # three or fewer tell nothing
-            ratio[tagged[nearer(torch.cdist(candidates[tagged], like), to_own[tagged])]] = 0
-    return ratio
+            shown = candidates[tagged]  # (T, D)
+            found[tagged] |= nearer(torch.cdist(shown, like), torch.cdist(shown, own))
+    return found
 
 
 def few_apart(tags: Tensor, without: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from tag2mask.stages.network import SeedSetup, data_of_seed
 from tag2mask.stages.origin import TRAINING, WEIGHTS, Inputs, begin_training, hash_of, known_facts
 from tag2mask.stages.tags import TrainingTags, fingerprint
 
-SUPPORT = "fellows without a common tag, by all tags; of a quarter or none"
+SUPPORT = "fellows without a common tag, by all tags; of a quarter or none; contexts by fellows alone"
 """What ``fpr.support`` means, which no setting says: trainings of versions in which it meant another thing are not
 gone on with."""
 CLASSIFIER_ALONE = FPRConfig(region_weight=0.0, pixel_weight=0.0)
