@@ -136,6 +136,37 @@ def test_resumed_between_two_collections(images: TaggedImages, tmp_path: Path, u
     assert json.loads(lines[0].splitlines()[until])["region"] > 0, "the prototypes matter after the cut"
 
 
+@pytest.mark.parametrize(("every", "until"), [(1, 2), (2, 2), (2, 3)])
+def test_contexts_are_remembered_across_an_interruption(
+    images: TaggedImages, tmp_path: Path, every: int, until: int
+) -> None:
+    """Cut off just before a collection or between two, also while the files of a later one are there already."""
+    start = {k: v.clone() for k, v in side_host(images).state_dict().items()}
+    start["classifier.weight"] = torch.randn(start["classifier.weight"].shape, generator=torch.Generator().manual_seed(0))
+    phase = OptimiserConfig(epochs=6, batch_size=4, learning_rate=2e-2)
+
+    def run(folder: Path, resume: bool, remember: int = 3, cut_after: int = 99) -> CamHost:
+        fpr = FPRConfig(collect_every=every, negatives=12, remember=remember, pixel_weight=40)
+        host = side_host(images)
+        host.load_state_dict(start)
+        inputs = PhotoInputs(host, images, ViewsConfig(size=64), torch.device("cpu"))
+
+        def step(done: int, total: int, note: str = "") -> None:
+            if done > 3 * cut_after:
+                raise KeyboardInterrupt
+
+        fit(host, inputs, images.labels, phase, fpr, None, 0, folder, step, resume)
+        return host
+
+    whole, forgetful = run(tmp_path / "whole", False), run(tmp_path / "forgetful", False, remember=0)
+    assert states_differ(whole.state_dict(), forgetful.state_dict()), "what is remembered matters"
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", False, cut_after=until)
+    assert not states_differ(whole.state_dict(), run(tmp_path / "cut", True).state_dict())
+    last = [load_prototypes(tmp_path / name / "prototypes.safetensors") for name in ("whole", "cut")]
+    assert torch.equal(last[0].trimmed, last[1].trimmed) and torch.equal(last[0].context_age, last[1].context_age)  # type: ignore[arg-type]
+
+
 def test_prototypes_survive_the_disk(images: TaggedImages, tmp_path: Path) -> None:
     host = trained(images, tmp_path)
     inputs = PhotoInputs(host, images, ViewsConfig(size=64), torch.device("cpu"))

@@ -215,6 +215,7 @@ def collected(
     superclasses: Sequence[int] | None = None,
     seed: int = 0,
     batch_size: int = 3,
+    previous: Prototypes | None = None,
 ) -> Prototypes:
     """The package's prototype pass over the images, in the order given."""
 
@@ -230,7 +231,7 @@ def collected(
     labels = torch.stack([image.labels for image in shown])
     numbers = torch.tensor([image.number for image in shown])
     batches = zip(places.split(batch_size), labels.split(batch_size), numbers.split(batch_size), strict=True)
-    return collect_prototypes(network, batches, config, superclasses, seed)
+    return collect_prototypes(network, batches, config, superclasses, seed, previous)
 
 
 def row_order(classes: int) -> RowOrder:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tag2mask.errors import InputError
 from tag2mask.fpr import FPRConfig, compared_pixels
-from tag2mask.fpr.support import likeness, support_ratio
+from tag2mask.fpr.support import likeness, of_tagged_class, support_ratio
 from tests.paper import cases, reference
 from tests.paper.flat_images import flat_image, sources, trains
 from tests.paper.reference import Image
@@ -92,11 +92,12 @@ def untagged(count: int) -> Tensor:
 
 
 def ratio(candidates: Tensor, tags: Tensor, *positives: Tensor, own: int = 0, photos: Tensor | None = None) -> Tensor:
-    """``support_ratio`` with the positives of each class; classes of which none are given have none.
+    """``support_ratio``, 0 where ``of_tagged_class``, with the positives of each class; of others there are none.
 
     Unless ``photos`` says another, all photos are those of the negatives."""
     given_rows = [*positives, *[candidates[:0]] * (tags.shape[1] - len(positives))]
-    return support_ratio(candidates, tags, given_rows.__getitem__, own, tags if photos is None else photos)
+    found = support_ratio(candidates, tags, given_rows.__getitem__, own, tags if photos is None else photos)
+    return found.masked_fill(of_tagged_class(candidates, tags, given_rows.__getitem__, own), 0)
 
 
 @settings(max_examples=150, deadline=None)

@@ -1,0 +1,129 @@
+"""Contexts of earlier collections fill the places that a collection leaves empty, against plain loops."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tag2mask.errors import InputError
+from tag2mask.fpr import FPRConfig, Prototypes
+from tests.paper import cases
+from tests.paper.flat_images import flat_image
+from tests.paper.reference import Image
+
+Row = tuple[float, ...]
+Negatives = dict[int, Row]
+"""Image number -> region feature, in order."""
+
+
+def kept_of(prototypes: Prototypes, c: int) -> Negatives:
+    held = prototypes.trimmed_valid[c]
+    return rows_of(prototypes.trimmed_source[c, held].tolist(), prototypes.trimmed[c, held].tolist())
+
+
+def contexts_of(prototypes: Prototypes, c: int) -> Negatives:
+    known = prototypes.contexts(c)
+    return rows_of(known.sources.tolist(), known.rows.tolist())
+
+
+def rows_of(sources: list[int], rows: list[list[float]]) -> Negatives:
+    assert len(set(sources)) == len(sources), "an image lends one negative"
+    return dict(zip(sources, map(tuple, rows), strict=True))
+
+
+def filled_by_loops(collections: list[tuple[Negatives, Negatives]], remember: int, places: int) -> list[list[int]]:
+    """Of each collection (what it keeps, which of that are contexts): image numbers with what is remembered."""
+    memory: dict[int, int] = {}  # image -> collection in which it was last found
+    result = []
+    for now, (kept, found) in enumerate(collections):
+        lent = [image for image, then in memory.items() if now - then <= remember and image not in kept]
+        result.append([*kept, *lent][:places])
+        memory = {image: then for image, then in memory.items() if now - then < remember or image in found}
+        for image in found:
+            memory[image] = now  # what is known keeps its place in a dict
+    return result
+
+
+def shown_in_turn(seed: int, count: int, collections: int) -> list[list[Image]]:
+    """The same photos with other maps in each collection, as a classifier gives while it is trained."""
+    first = cases.images(seed, count)
+    others = [cases.images(seed + 1 + turn, count) for turn in range(collections - 1)]
+    turns = [
+        [replace(a, maps=b.maps, logits=b.logits) for a, b in zip(first, other, strict=True)] for other in others
+    ]
+    return [first, *turns]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.integers(8, 24), st.integers(1, 4), st.integers(3, 8))
+def test_what_is_kept_equals_the_loops(seed: int, count: int, remember: int, places: int) -> None:
+    config = FPRConfig(prototypes=2, negatives=places, remember=remember)
+    turns = shown_in_turn(seed, count, 6)
+    alone = [cases.collected(shown, config) for shown in turns]
+    previous: Prototypes | None = None
+    chained = []
+    for shown in turns:
+        previous = cases.collected(shown, config, previous=previous)
+        chained.append(previous)
+    for c in range(3):
+        collections = [(kept_of(one, c), contexts_of(one, c)) for one in alone]
+        expected = filled_by_loops(collections, remember, places)
+        assert [list(kept_of(one, c)) for one in chained] == expected
+        last: Negatives = {}
+        for (kept, found), one in zip(collections, chained, strict=True):
+            last.update(found)
+            assert all(row == kept.get(image, last.get(image)) for image, row in kept_of(one, c).items())
+
+
+def test_the_loops_above_have_something_to_fill() -> None:
+    config = FPRConfig(prototypes=2, negatives=8)
+    first, second = shown_in_turn(3, 24, 2)
+    alone = cases.collected(second, config)
+    after = cases.collected(second, config, previous=cases.collected(first, config))
+    assert after.trimmed_valid.sum() > alone.trimmed_valid.sum()
+
+
+RAILS = 1.0
+
+
+def turn(rails: bool, shunned: bool = False) -> list[Image]:
+    """Trains at 8 to 12; rails alone, if they still fire, and a train whose tag is missing, if it is there."""
+    shown = [flat_image(8 + i, 1, 0, i) for i in range(5)]
+    if rails:
+        shown += [flat_image(RAILS + i / 10, 0, 8 - i, 10 + i) for i in range(4)]
+    if shunned:
+        shown.append(flat_image(10.2, 0, 9, 20))
+    return shown
+
+
+def test_contexts_that_no_longer_fire_stay_for_as_many_collections_as_are_asked_for() -> None:
+    for remember in (0, 1, 3):
+        config = FPRConfig(prototypes=1, remember=remember)
+        previous = cases.collected(turn(rails=True), config)
+        counts = []
+        for _ in range(5):
+            previous = cases.collected(turn(rails=False), config, previous=previous)
+            counts.append(int(previous.trimmed_valid[0].sum()))
+        assert counts == [4] * remember + [0] * (5 - remember)
+
+
+def test_what_has_no_support_is_not_remembered() -> None:
+    config = FPRConfig(prototypes=1)
+    first = cases.collected(turn(rails=True, shunned=True), config)
+    assert set(contexts_of(first, 0)) == {10, 11, 12, 13}
+    without_a_test = cases.collected(turn(rails=True, shunned=True), replace(config, support="off"))
+    assert 20 in kept_of(without_a_test, 0) and not contexts_of(without_a_test, 0)
+
+
+def test_a_single_negative_is_kept_and_not_remembered() -> None:
+    """It has no fellow that could tell what it is."""
+    first = cases.collected([*turn(rails=False), flat_image(RAILS, 0, 8, 10)], FPRConfig(prototypes=1))
+    assert list(kept_of(first, 0)) == [10] and not contexts_of(first, 0)
+
+
+def test_fewer_collections_than_none_is_refused() -> None:
+    with pytest.raises(InputError, match=r"fpr\.remember"):
+        FPRConfig(remember=-1)
