@@ -1,8 +1,8 @@
 """The training loop: epochs, prototype passes, checkpoints, exact resume.
 
 Every random choice is a function of (seed, epoch, image), and learning rates are functions of the step. So the state
-of a run is its weights and its optimiser's moments; a run that is killed at any moment and resumed ends with the same
-weights, bit for bit on a CPU with the same number of threads.
+of a run is its weights, its optimiser's moments and the prototypes of its last collection; a run that is killed at any
+moment and resumed ends with the same weights, bit for bit on a CPU with the same number of threads.
 
 Several processes (``tag2mask.ranks``) share every batch and every prototype pass; the first one writes.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -138,17 +139,19 @@ def fit(
     prototypes: Prototypes | None = None
     if not side and start == 0:
         host.prepare(inputs.training(np.arange(min(len(labels), IMAGES_FOR_SCALES)), seed, 0))
+    if fpr.needs_prototypes() and fpr.remember > 0 and not features_stand_still(host, inputs, fpr):
+        fpr = replace(fpr, remember=0)
     together = ranks.Learning(learning)
     for epoch in range(start, config.epochs):
         if fpr.needs_prototypes() and (epoch % fpr.collect_every == 0 or prototypes is None):
             collected_at = epoch - epoch % fpr.collect_every
             if epoch == collected_at:
-                if prototypes is None and epoch > 0 and fpr.remembers():  # resumed just before a collection
-                    prototypes = load_prototypes(collected(folder, epoch - fpr.collect_every), device)
+                if prototypes is None and epoch > 0 and fpr.remember > 0:  # resumed just before a collection
+                    prototypes = last_prototypes(folder, epoch - fpr.collect_every, device)
                 prototypes = collect(host, inputs, targets, fpr, superclasses, seed, prototypes)
                 if first:
                     (folder / "prototypes").mkdir(exist_ok=True)
-                    save_prototypes(collected(folder, epoch), prototypes)
+                    save_prototypes(prototypes_at(folder, epoch), prototypes)
                     save_prototypes(folder / "prototypes.safetensors", prototypes)
             else:  # resumed between two collections
                 prototypes = load_prototypes(folder / "prototypes.safetensors", device)
@@ -330,9 +333,26 @@ def fit_labelled(
     ranks.wait()
 
 
-def collected(folder: Path, epoch: int) -> Path:
+def prototypes_at(folder: Path, epoch: int) -> Path:
     """Where the prototypes lie that were collected before an epoch, counted from 0."""
     return folder / "prototypes" / f"epoch{epoch + 1:03}.safetensors"
+
+
+def last_prototypes(folder: Path, epoch: int, device: torch.device) -> Prototypes:
+    """Those of ``prototypes_at``, which a training that is gone on with remembers from."""
+    path = prototypes_at(folder, epoch)
+    if not path.is_file():
+        raise InputError(f"{path} is missing, and the training cannot go on without; delete {folder} and train again.")
+    return load_prototypes(path, device)
+
+
+@torch.no_grad()
+def features_stand_still(host: Host, inputs: PhotoInputs, fpr: FPRConfig) -> bool:
+    """Whether the features that prototypes are made of depend on nothing that learns."""
+    host.eval()
+    with torch.enable_grad():
+        output = host.trained_part(inputs.plain(np.array([0])), level_features=fpr.feature_space == "levels")
+    return not output.features.requires_grad
 
 
 @torch.no_grad()
@@ -371,7 +391,6 @@ def collect(
     def prototypes() -> Prototypes:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # fewer distinct regions than clusters
-            last = previous if fpr.remembers() else None
-            return prototypes_of(pools, targets != 0, fpr, superclasses, seed, last).to("cpu")
+            return prototypes_of(pools, targets != 0, fpr, superclasses, seed, previous).to("cpu")
 
     return ranks.once(prototypes).to(targets.device)

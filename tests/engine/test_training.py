@@ -167,6 +167,25 @@ def test_contexts_are_remembered_across_an_interruption(
     assert torch.equal(last[0].trimmed, last[1].trimmed) and torch.equal(last[0].context_age, last[1].context_age)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(("freeze", "space", "still"), [("all", "levels", True), ("blocks.1", "levels", False), ("all", "trained", False)])
+def test_features_that_move_are_not_remembered(
+    images: TaggedImages, tmp_path: Path, freeze: str, space: str, still: bool
+) -> None:
+    host = new_host(images, replace(HOST, freeze=freeze, side=8, side_levels=("blocks.1", "blocks.3")))
+    torch.nn.init.normal_(host.classifier.weight)
+    fpr = FPRConfig(feature_space=space)  # type: ignore[arg-type]
+    trained(images, tmp_path, replace(PHASE, learning_rate=1e-3), fpr, host)
+    assert (load_prototypes(tmp_path / "prototypes.safetensors").context is not None) == still
+
+
+def test_a_training_without_what_it_remembers_from_says_so(images: TaggedImages, tmp_path: Path) -> None:
+    trained(images, tmp_path, replace(PHASE, learning_rate=1e-3), FPRConfig(), side_host(images))
+    (tmp_path / "prototypes" / "epoch002.safetensors").unlink()
+    longer = replace(PHASE, learning_rate=1e-3, epochs=3)
+    with pytest.raises(InputError, match=r"epoch002.safetensors is missing.*delete .* and train again"):
+        trained(images, tmp_path, longer, FPRConfig(), side_host(images), resume=True)
+
+
 def test_prototypes_survive_the_disk(images: TaggedImages, tmp_path: Path) -> None:
     host = trained(images, tmp_path)
     inputs = PhotoInputs(host, images, ViewsConfig(size=64), torch.device("cpu"))

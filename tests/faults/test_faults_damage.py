@@ -61,6 +61,23 @@ def test_damaged_weights(
     assert contents(run, *FILES) == expected
 
 
+@pytest.mark.parametrize("epoch", ["001", "002"])
+def test_damaged_prototypes_of_a_training_that_is_gone_on_with(
+    run: Path, capsys: pytest.CaptureFixture[str], epoch: str
+) -> None:
+    """A training that was cut off remembers from the collection before; a finished one needs none of them."""
+    expected, path = contents(run, *FILES), run / FPR / f"prototypes/epoch{epoch}.safetensors"
+    whole = path.read_bytes()
+    damage(path, "changed")
+    assert command(run, TRAIN, capsys) == (0, "")
+    path.write_bytes(whole)
+    (run / FPR / "weights.safetensors").unlink()
+    damage(path, "changed")
+    code, text = command(run, TRAIN, capsys)
+    assert code == 0 and f"epoch{epoch}.safetensors is damaged" in text and "done again from the start" in text
+    assert contents(run, *FILES) == expected
+
+
 @pytest.mark.parametrize("home", [FPR, f"{FPR}/irn", f"{FPR}/segmenter/irn"])
 def test_a_damaged_state_begins_its_own_training_anew(
     run: Path, capsys: pytest.CaptureFixture[str], home: str

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -114,14 +116,50 @@ def test_what_has_no_support_is_not_remembered() -> None:
     config = FPRConfig(prototypes=1)
     first = cases.collected(turn(rails=True, shunned=True), config)
     assert set(contexts_of(first, 0)) == {10, 11, 12, 13}
-    without_a_test = cases.collected(turn(rails=True, shunned=True), replace(config, support="off"))
-    assert 20 in kept_of(without_a_test, 0) and not contexts_of(without_a_test, 0)
+    assert 20 in kept_of(cases.collected(turn(rails=True, shunned=True), replace(config, support="off")), 0)
 
 
 def test_a_single_negative_is_kept_and_not_remembered() -> None:
     """It has no fellow that could tell what it is."""
     first = cases.collected([*turn(rails=False), flat_image(RAILS, 0, 8, 10)], FPRConfig(prototypes=1))
     assert list(kept_of(first, 0)) == [10] and not contexts_of(first, 0)
+
+
+def lit(value: float, train: bool, bus: bool, tags: list[float], number: int) -> Image:
+    """One pixel with the feature (value, 0), and which of two class maps are activated there."""
+    pixel = torch.tensor([value, 0.0], dtype=torch.float64)[:, None, None]
+    maps = torch.tensor([train, bus]).double()[:, None, None]
+    return Image(pixel, maps, maps.flatten(), torch.tensor(tags).double(), number)
+
+
+def test_what_stays_as_it_is_a_tagged_class_is_not_remembered() -> None:
+    """Two photos of buses in which the map of train fires on the bus; rails alone are a context."""
+    shown = [lit(8 + i, True, False, [1, 0], i) for i in range(5)]
+    shown += [lit(20 + i, False, True, [0, 1], 10 + i) for i in range(5)]
+    shown += [lit(21.5 + i, True, False, [0, 1], 20 + i) for i in range(2)]
+    shown += [lit(RAILS + i / 10, True, False, [0, 0], 30 + i) for i in range(4)]
+    found = cases.collected(shown, FPRConfig(prototypes=1))
+    assert set(kept_of(found, 0)) == {20, 21, 30, 31, 32, 33}
+    assert set(contexts_of(found, 0)) == {30, 31, 32, 33}
+
+
+def test_a_class_without_positives_remembers_nothing() -> None:
+    found = cases.collected([flat_image(RAILS + i / 10, 0, 8, i) for i in range(4)], FPRConfig(prototypes=1))
+    assert len(kept_of(found, 0)) == 4 and not contexts_of(found, 0)
+
+
+@pytest.mark.parametrize("change", [{"remember": 0}, {"support": "off"}, {"support": "weigh"}])
+def test_settings_without_memory_take_nothing_from_before(change: dict[str, Any]) -> None:
+    config = FPRConfig(prototypes=1)
+    before, without = cases.collected(turn(rails=True), config), replace(config, **change)
+    after = cases.collected(turn(rails=False), without, previous=before)
+    assert not kept_of(after, 0) and after.context is None
+
+
+def test_a_setting_of_fewer_negatives_takes_as_many() -> None:
+    before = cases.collected(turn(rails=True), FPRConfig(prototypes=1, negatives=40))
+    after = cases.collected(turn(rails=False), FPRConfig(prototypes=1, negatives=2, remember=1), previous=before)
+    assert list(kept_of(after, 0)) == [10, 11]
 
 
 def test_fewer_collections_than_none_is_refused() -> None:

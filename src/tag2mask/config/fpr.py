@@ -72,12 +72,14 @@ class FPRConfig:
     The third nearest fellow is held against the third nearest positive; what is as near to a class that its photo is
     tagged with is left alone. off: nothing, the paper. drop: leave it out unless the fellow is nearer than 0.95 times
     as far as the positive, and leave out all where fewer than a quarter of those ranked would stay: the class is then
-    pushed no further. weigh: multiply distances to it by how many times farther the fellow is than that."""
+    pushed away from what is remembered alone. weigh: multiply distances to it by how many times farther the fellow is
+    than that."""
     remember: int = 3
-    """Contexts, negatives with support, stay for this many collections after the last in which they were found, where
-    places are free, as far as support is asked for and feature_space is levels: as their maps let go of them, what
-    still fires on photos without the class is parts of other classes. 0: each collection forgets the last, the
-    paper."""
+    """Contexts, the negatives that have fellows nearer than the positives, stay for this many collections after the
+    last in which they were found: as maps let go of them, what still fires on photos without the class is parts of
+    other classes. They fill the places that a collection leaves empty, all where it leaves out all, and also where
+    another region of their photo has no support now. With support drop alone, and where features stand still, as the
+    levels of a frozen backbone do. 0: each collection forgets the last, the paper."""
     refill: int = 2
     """Rank refill x negatives candidates before trimming: there are more to compare with, and dropped negatives are
     replaced. 1 is the paper."""
@@ -144,7 +146,3 @@ class FPRConfig:
     def needs_prototypes(self) -> bool:
         """Whether a prototype pass is needed at all."""
         return self.region_weight > 0 or (self.pixel_weight > 0 and self.pixel_select == "prototypes")
-
-    def remembers(self) -> bool:
-        """Whether contexts of one collection stay in the next: their features must stand still until then."""
-        return self.remember > 0 and self.support != "off" and self.feature_space == "levels"

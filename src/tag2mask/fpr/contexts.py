@@ -1,4 +1,4 @@
-"""Contexts of the last collections: what is known to surround a class stays among its negatives for a while (ours).
+"""Contexts of earlier collections: what is known to surround a class stays among its negatives for a while (ours).
 
 As a map lets go of its contexts, what still fires on photos without the class is parts of other classes, or nothing.
 """
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class Contexts(NamedTuple):
-    """Negatives of a class that had support, in the order in which they were first found, most confident first."""
+    """Negatives of a class with fellows nearer than its positives, by when they were first found, then by rank."""
 
     rows: Tensor
     """(M, D) region features, as last found."""

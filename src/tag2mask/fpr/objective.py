@@ -202,5 +202,5 @@ def prototypes_of(
         pools, all_tags.to(device), config.prototypes,
         superclasses if config.superclass_trim else None, config.singleton_superclass, config.kmeans_restarts, seed,
         config.negatives, config.explained_trim, config.likeness_trim, config.support, config.exact_kmeans,
-        None if previous is None else previous.to(device), config.remember,
+        None if previous is None else previous.to(device), config.remember if config.support == "drop" else 0,
     )  # fmt: skip

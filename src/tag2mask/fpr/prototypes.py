@@ -11,6 +11,7 @@ import torch
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from threadpoolctl import threadpool_limits
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from tag2mask.fpr.contexts import Contexts
 from tag2mask.fpr.pools import NO_SOURCE, PrototypePools
@@ -25,12 +26,12 @@ class Prototypes:
         positive: P_pos, (C, K, D) centroids; positive_valid: (C, K); positive_weight: (C, K), share of the class's
             regions in each cluster.
         negative: P_neg, (C, Kn, D), most confident first; negative_valid: (C, Kn).
-        trimmed: P_neg' of Eq. 8, (C, Kn, D); trimmed_valid: (C, Kn).
+        trimmed: P_neg' of Eq. 8, (C, Kn, D), then what is remembered; trimmed_valid: (C, Kn).
         negative_source, trimmed_source: (C, Kn) number of the image a negative came from.
         spread: mean distance of positives to the mean of their class, averaged over classes (L2, feature units).
         trimmed_factor: (C, Kn) what distances to trimmed negatives are multiplied by in Eq. 8, 1 or more; None is 1.
         context: (C, M, D) the ``Contexts`` of each class that the next collection remembers; context_source: (C, M)
-            their images, ``NO_SOURCE`` where a place is empty; context_age: (C, M) int64. None: nothing is remembered.
+            their images; context_age: (C, M) int64, -1 where a place is empty. None: it remembers nothing.
     """
 
     positive: Tensor
@@ -64,7 +65,7 @@ class Prototypes:
             nothing = self.trimmed_source[class_index, :0]
             return Contexts(self.trimmed[class_index, :0], nothing, nothing)
         held = Contexts(self.context[class_index], self.context_source[class_index], self.context_age[class_index])
-        return held.where(held.sources != NO_SOURCE)
+        return held.where(held.ages >= 0)
 
 
 def build_prototypes(
@@ -100,7 +101,7 @@ def build_prototypes(
         exact_kmeans: k-means of a class with more positives goes by mini-batches.
         previous: prototypes of the collection before, in the same features of the same images. Where trimming leaves
             places empty they are filled with its ``contexts``, from images that lend none now.
-        remember: for how many collections a context stays.
+        remember: for how many collections a context stays; 0 remembers nothing, of ``previous`` neither.
 
     Returns:
         Prototypes on the device of the pools. A class without regions has no prototypes.
@@ -114,9 +115,7 @@ def build_prototypes(
     positive_valid = torch.zeros(class_count, count, dtype=torch.bool, device=device)
     negative_valid, trimmed_valid = (negative[..., 0] > 0 for _ in range(2))  # nothing yet
     sources = torch.full((2, class_count, negatives), NO_SOURCE, dtype=torch.int64, device=device)
-    context = torch.zeros(class_count, remember * negatives, channels, device=device)
-    context_source = torch.full(context.shape[:2], NO_SOURCE, dtype=torch.int64, device=device)
-    context_age = torch.zeros_like(context_source)
+    contexts = []
     spreads = []
     typical = torch.full((class_count,), torch.inf, device=device)
     of_class = pools.positive.kept  # class number -> (P, D)
@@ -139,7 +138,7 @@ def build_prototypes(
         apart = torch.zeros_like(survives)  # (R,) seen with various things, or alone
         if support != "off":
             ratio = support_ratio(candidates, tags, of_class, c, all_tags)
-            apart = (ratio <= 1) & (len(candidates) > 1) & (len(of_class(c)) > 0)  # else it was not asked
+            apart = (ratio <= 1) & (len(candidates) > 1) & (len(of_class(c)) > 0)  # else nothing was compared
             ratio = ratio.masked_fill(of_tagged_class(candidates, tags, of_class, c), 0)
         if support == "drop":
             survives &= supported(ratio)
@@ -155,13 +154,17 @@ def build_prototypes(
         known = Contexts(candidates[found], numbers[found], torch.zeros_like(found))
         if previous is not None:
             before = previous.contexts(c)
+            before = before.where(before.ages < remember)
             rows, of, _ = (values[: negatives - len(chosen)] for values in before.of_other_images(numbers[chosen]))
             places = slice(len(chosen), len(chosen) + len(rows))
             trimmed[c, places], sources[1, c, places], trimmed_valid[c, places] = rows, of, True
             known = before.and_found(known)
-        known = known.where(known.ages < remember)
-        places = slice(0, len(known.rows))  # a collection adds as many as there are negatives, at most
-        context[c, places], context_source[c, places], context_age[c, places] = known
+        contexts.append(known.where(known.ages < remember))
+    context = context_source = context_age = None
+    if remember > 0:
+        context = pad_sequence([held.rows for held in contexts], batch_first=True)  # (C, M, D)
+        context_source = pad_sequence([held.sources for held in contexts], batch_first=True)  # (C, M)
+        context_age = pad_sequence([held.ages for held in contexts], batch_first=True, padding_value=-1)  # (C, M)
     return Prototypes(
         positive, positive_valid, weight, negative, negative_valid, trimmed, trimmed_valid, sources[0], sources[1],
         float(np.mean(spreads)) if spreads else 0.0, factor if support == "weigh" else None,

@@ -78,11 +78,11 @@ def of_tagged_class(
     found, own = torch.zeros(len(candidates), dtype=torch.bool, device=candidates.device), positives(class_index)
     if not len(own):
         return found
+    to_own = torch.cdist(candidates, own)  # (R, P)
     for other in tags.any(dim=0).nonzero().flatten().tolist():
         like, tagged = positives(other), tags[:, other].nonzero().flatten()  # (Q, D), (T,)
         if len(like) > NEIGHBOURS:  # three or fewer tell nothing
-            shown = candidates[tagged]  # (T, D)
-            found[tagged] |= nearer(torch.cdist(shown, like), torch.cdist(shown, own))
+            found[tagged] |= nearer(torch.cdist(candidates[tagged], like), to_own[tagged])
     return found
 
 

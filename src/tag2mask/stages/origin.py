@@ -115,6 +115,8 @@ def drop_damaged(folder: Path, report: Reporter) -> None:
     A state is no longer needed where the weights are whole.
     """
     there = [folder / name for name in (WEIGHTS, STATE, PROTOTYPES) if (folder / name).is_file()]
+    if not (folder / WEIGHTS).is_file():  # it is gone on with, and remembers from what was collected last
+        there += sorted((folder / "prototypes").glob("epoch*.safetensors"))
     damaged = [path.name for path in there if not proven(path)]
     if not damaged or (damaged == [STATE] and (folder / WEIGHTS).is_file()):
         return
