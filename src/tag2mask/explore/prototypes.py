@@ -26,7 +26,8 @@ class Sources:
     """Which photo each negative prototype came from.
 
     Attributes:
-        image: (C, K) int64, number of the photo; valid: (C, K) bool, places that are filled, most confident first;
+        image: (C, K) int64, number of the photo; valid: (C, K) bool, places that are filled, most confident first, then
+            those remembered from earlier collections;
         before: (C, K) bool, places that were filled before trimming.
     """
 
