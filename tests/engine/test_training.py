@@ -173,17 +173,17 @@ def test_features_that_move_are_not_remembered(
 ) -> None:
     host = new_host(images, replace(HOST, freeze=freeze, side=8, side_levels=("blocks.1", "blocks.3")))
     torch.nn.init.normal_(host.classifier.weight)
-    fpr = FPRConfig(feature_space=space)  # type: ignore[arg-type]
+    fpr = FPRConfig(feature_space=space, remember=2)  # type: ignore[arg-type]
     trained(images, tmp_path, replace(PHASE, learning_rate=1e-3), fpr, host)
     assert (load_prototypes(tmp_path / "prototypes.safetensors").context is not None) == still
 
 
 def test_a_training_without_what_it_remembers_from_says_so(images: TaggedImages, tmp_path: Path) -> None:
-    trained(images, tmp_path, replace(PHASE, learning_rate=1e-3), FPRConfig(), side_host(images))
+    trained(images, tmp_path, replace(PHASE, learning_rate=1e-3), FPRConfig(remember=3), side_host(images))
     (tmp_path / "prototypes" / "epoch002.safetensors").unlink()
     longer = replace(PHASE, learning_rate=1e-3, epochs=3)
     with pytest.raises(InputError, match=r"epoch002.safetensors is missing.*delete .* and train again"):
-        trained(images, tmp_path, longer, FPRConfig(), side_host(images), resume=True)
+        trained(images, tmp_path, longer, FPRConfig(remember=3), side_host(images), resume=True)
 
 
 def test_prototypes_survive_the_disk(images: TaggedImages, tmp_path: Path) -> None:

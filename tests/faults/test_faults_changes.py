@@ -124,18 +124,15 @@ def test_photos_that_only_lie_elsewhere_are_the_same(own: Path, capsys: pytest.C
     assert {name: time for name, time in times(own).items() if name.startswith("seed0")} == before
 
 
-@pytest.mark.parametrize("what", ["tests of negatives", "memory of negatives"])
-def test_a_training_of_a_version_with_other_negatives(
-    own: Path, capsys: pytest.CaptureFixture[str], what: str
-) -> None:
+def test_a_training_of_a_version_with_another_test_of_negatives(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its settings are the same, so nothing but this would keep two kinds of training apart."""
     path = own / "seed0/fpr/training.json"
     known = json.loads(path.read_text())
-    del known["from"][what]
+    del known["from"]["tests of negatives"]
     path.write_text(json.dumps(known))
     assert of_earlier_tests(own, read_settings(own))
     assert said(own, capsys, TRAIN) == [
-        f"seed0/fpr: the {what} have changed, so it is trained anew; before: set_aside/1/seed0/fpr."
+        "seed0/fpr: the tests of negatives have changed, so it is trained anew; before: set_aside/1/seed0/fpr."
     ]
     assert not of_earlier_tests(own, read_settings(own)) and not said(own, capsys, TRAIN)
 
@@ -143,9 +140,9 @@ def test_a_training_of_a_version_with_other_negatives(
 def test_only_what_tests_negatives_says_how() -> None:
     told = {method for method in METHODS if method != "cam" and facts_of_negatives(method, method_config(method, FPRConfig()))}
     assert told == {"fpr", "training_free"}
-    remembers = {method for method in told if "memory of negatives" in facts_of_negatives(method, FPRConfig())}
+    remembers = {method for method in told if "memory of negatives" in facts_of_negatives(method, FPRConfig(remember=3))}
     assert remembers == {"fpr"}, "without training there is one collection"
-    assert "memory of negatives" not in facts_of_negatives("fpr", FPRConfig(remember=0))
+    assert "memory of negatives" not in facts_of_negatives("fpr", FPRConfig())
     off = FPRConfig(support="off")
     assert not any(facts_of_negatives(method, method_config(method, off)) for method in told)
     by_activation = method_config("training_free", FPRConfig(pixel_select="halo"))

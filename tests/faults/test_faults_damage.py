@@ -9,7 +9,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from tag2mask.cli import main
-from tests.stages.photos import REFINE, changed, contents, times
+from tests.stages.photos import REFINE, changed, contents, times, train
 
 FILES = (".safetensors", ".npz", ".png", "metrics.jsonl", "training.json", "segmenter.json", "train.json")
 FPR = "seed0/fpr"
@@ -61,21 +61,20 @@ def test_damaged_weights(
     assert contents(run, *FILES) == expected
 
 
-@pytest.mark.parametrize("epoch", ["001", "002"])
+@pytest.mark.parametrize("remember", [0, 3])
 def test_damaged_prototypes_of_a_training_that_is_gone_on_with(
-    run: Path, capsys: pytest.CaptureFixture[str], epoch: str
+    tmp_path: Path, tiny: list[str], capsys: pytest.CaptureFixture[str], remember: int
 ) -> None:
-    """A training that was cut off remembers from the collection before; a finished one needs none of them."""
-    expected, path = contents(run, *FILES), run / FPR / f"prototypes/epoch{epoch}.safetensors"
-    whole = path.read_bytes()
+    """It reads those of the first collection and, if it remembers, of the last; a finished one needs none."""
+    run = train(tmp_path, [*tiny, "--fpr.remember", str(remember)])
+    expected, path = contents(run, "weights.safetensors"), run / FPR / "prototypes/epoch001.safetensors"
     damage(path, "changed")
     assert command(run, TRAIN, capsys) == (0, "")
-    path.write_bytes(whole)
     (run / FPR / "weights.safetensors").unlink()
-    damage(path, "changed")
     code, text = command(run, TRAIN, capsys)
-    assert code == 0 and f"epoch{epoch}.safetensors is damaged" in text and "done again from the start" in text
-    assert contents(run, *FILES) == expected
+    assert code == 0, text
+    assert contents(run, "weights.safetensors") == expected
+    assert "epoch001.safetensors is damaged" in text and "done again from the start" in text
 
 
 @pytest.mark.parametrize("home", [FPR, f"{FPR}/irn", f"{FPR}/segmenter/irn"])

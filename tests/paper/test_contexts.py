@@ -81,7 +81,7 @@ def test_what_is_kept_equals_the_loops(seed: int, count: int, remember: int, pla
 
 
 def test_the_loops_above_have_something_to_fill() -> None:
-    config = FPRConfig(prototypes=2, negatives=8)
+    config = FPRConfig(prototypes=2, negatives=8, remember=1)
     first, second = shown_in_turn(3, 24, 2)
     alone = cases.collected(second, config)
     after = cases.collected(second, config, previous=cases.collected(first, config))
@@ -89,6 +89,9 @@ def test_the_loops_above_have_something_to_fill() -> None:
 
 
 RAILS = 1.0
+
+
+MEMORY = FPRConfig(prototypes=1, remember=3)
 
 
 def turn(rails: bool, shunned: bool = False) -> list[Image]:
@@ -113,15 +116,14 @@ def test_contexts_that_no_longer_fire_stay_for_as_many_collections_as_are_asked_
 
 
 def test_what_has_no_support_is_not_remembered() -> None:
-    config = FPRConfig(prototypes=1)
-    first = cases.collected(turn(rails=True, shunned=True), config)
+    first = cases.collected(turn(rails=True, shunned=True), MEMORY)
     assert set(contexts_of(first, 0)) == {10, 11, 12, 13}
-    assert 20 in kept_of(cases.collected(turn(rails=True, shunned=True), replace(config, support="off")), 0)
+    assert 20 in kept_of(cases.collected(turn(rails=True, shunned=True), replace(MEMORY, support="off")), 0)
 
 
 def test_a_single_negative_is_kept_and_not_remembered() -> None:
     """It has no fellow that could tell what it is."""
-    first = cases.collected([*turn(rails=False), flat_image(RAILS, 0, 8, 10)], FPRConfig(prototypes=1))
+    first = cases.collected([*turn(rails=False), flat_image(RAILS, 0, 8, 10)], MEMORY)
     assert list(kept_of(first, 0)) == [10] and not contexts_of(first, 0)
 
 
@@ -138,27 +140,26 @@ def test_what_stays_as_it_is_a_tagged_class_is_not_remembered() -> None:
     shown += [lit(20 + i, False, True, [0, 1], 10 + i) for i in range(5)]
     shown += [lit(21.5 + i, True, False, [0, 1], 20 + i) for i in range(2)]
     shown += [lit(RAILS + i / 10, True, False, [0, 0], 30 + i) for i in range(4)]
-    found = cases.collected(shown, FPRConfig(prototypes=1))
+    found = cases.collected(shown, MEMORY)
     assert set(kept_of(found, 0)) == {20, 21, 30, 31, 32, 33}
     assert set(contexts_of(found, 0)) == {30, 31, 32, 33}
 
 
 def test_a_class_without_positives_remembers_nothing() -> None:
-    found = cases.collected([flat_image(RAILS + i / 10, 0, 8, i) for i in range(4)], FPRConfig(prototypes=1))
+    found = cases.collected([flat_image(RAILS + i / 10, 0, 8, i) for i in range(4)], MEMORY)
     assert len(kept_of(found, 0)) == 4 and not contexts_of(found, 0)
 
 
 @pytest.mark.parametrize("change", [{"remember": 0}, {"support": "off"}, {"support": "weigh"}])
 def test_settings_without_memory_take_nothing_from_before(change: dict[str, Any]) -> None:
-    config = FPRConfig(prototypes=1)
-    before, without = cases.collected(turn(rails=True), config), replace(config, **change)
+    before, without = cases.collected(turn(rails=True), MEMORY), replace(MEMORY, **change)
     after = cases.collected(turn(rails=False), without, previous=before)
     assert not kept_of(after, 0) and after.context is None
 
 
 def test_a_setting_of_fewer_negatives_takes_as_many() -> None:
-    before = cases.collected(turn(rails=True), FPRConfig(prototypes=1, negatives=40))
-    after = cases.collected(turn(rails=False), FPRConfig(prototypes=1, negatives=2, remember=1), previous=before)
+    before = cases.collected(turn(rails=True), replace(MEMORY, negatives=40))
+    after = cases.collected(turn(rails=False), replace(MEMORY, negatives=2, remember=1), previous=before)
     assert list(kept_of(after, 0)) == [10, 11]
 
 

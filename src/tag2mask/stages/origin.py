@@ -115,7 +115,7 @@ def drop_damaged(folder: Path, report: Reporter) -> None:
     A state is no longer needed where the weights are whole.
     """
     there = [folder / name for name in (WEIGHTS, STATE, PROTOTYPES) if (folder / name).is_file()]
-    if not (folder / WEIGHTS).is_file():  # it is gone on with, and remembers from what was collected last
+    if not (folder / WEIGHTS).is_file():  # a training that is gone on with reads what it has collected
         there += sorted((folder / "prototypes").glob("epoch*.safetensors"))
     damaged = [path.name for path in there if not proven(path)]
     if not damaged or (damaged == [STATE] and (folder / WEIGHTS).is_file()):
