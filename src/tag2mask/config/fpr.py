@@ -72,8 +72,8 @@ class FPRConfig:
     The third nearest fellow is held against the third nearest positive; what is as near to a class that its photo is
     tagged with is left alone. off: nothing, the paper. drop: leave it out unless the fellow is nearer than 0.95 times
     as far as the positive, and leave out all where fewer than a quarter of those ranked would stay: the class is then
-    pushed away from what is remembered alone. weigh: multiply distances to it by how many times farther the fellow is
-    than that."""
+    pushed no further, but away from what is remembered. weigh: multiply distances to it by how many times farther the
+    fellow is than that."""
     remember: int = 0
     """Contexts, the negatives that have fellows nearer than the positives, stay for this many collections after the
     last in which they were found. They fill the places that a collection leaves empty, all where it leaves out all,
