@@ -107,6 +107,20 @@ def test_state_and_weights_come_back_as_they_were(images: TaggedImages, tmp_path
     assert not any(k.startswith("frozen_stages.") for k in load_file(tmp_path / "weights.safetensors"))
 
 
+def cut_off_after(
+    epochs: int, host: CamHost, images: TaggedImages, folder: Path, phase: OptimiserConfig, fpr: FPRConfig,
+    resume: bool = False,
+) -> list[int]:  # fmt: skip
+    """A training of three steps an epoch that is cut off in the epoch after ``epochs``; what ``fit`` returns else."""
+
+    def step(done: int, total: int, note: str = "") -> None:
+        if done > 3 * epochs:
+            raise KeyboardInterrupt
+
+    inputs = PhotoInputs(host, images, ViewsConfig(size=64), torch.device("cpu"))
+    return fit(host, inputs, images.labels, phase, fpr, None, 0, folder, step, resume)
+
+
 @pytest.mark.parametrize("until", [2, 3])
 def test_resumed_between_two_collections(images: TaggedImages, tmp_path: Path, until: int) -> None:
     """The prototypes of the epochs that are not repeated are read, not collected with later weights."""
@@ -117,13 +131,7 @@ def test_resumed_between_two_collections(images: TaggedImages, tmp_path: Path, u
     def run(folder: Path, resume: bool, cut_after: int = 99) -> tuple[CamHost, list[int]]:
         host = new_host(images)
         host.load_state_dict(start)
-        inputs = PhotoInputs(host, images, ViewsConfig(size=64), torch.device("cpu"))
-
-        def step(done: int, total: int, note: str = "") -> None:
-            if done > 3 * cut_after:
-                raise KeyboardInterrupt
-
-        return host, fit(host, inputs, images.labels, phase, fpr, None, 0, folder, step, resume)
+        return host, cut_off_after(cut_after, host, images, folder, phase, fpr, resume)
 
     whole, bare = run(tmp_path / "whole", False)
     with pytest.raises(KeyboardInterrupt):
@@ -149,13 +157,7 @@ def test_contexts_are_remembered_across_an_interruption(
         fpr = FPRConfig(collect_every=every, negatives=12, remember=remember, pixel_weight=40)
         host = side_host(images)
         host.load_state_dict(start)
-        inputs = PhotoInputs(host, images, ViewsConfig(size=64), torch.device("cpu"))
-
-        def step(done: int, total: int, note: str = "") -> None:
-            if done > 3 * cut_after:
-                raise KeyboardInterrupt
-
-        fit(host, inputs, images.labels, phase, fpr, None, 0, folder, step, resume)
+        cut_off_after(cut_after, host, images, folder, phase, fpr, resume)
         return host
 
     whole, forgetful = run(tmp_path / "whole", False), run(tmp_path / "forgetful", False, remember=0)
