@@ -69,7 +69,7 @@ export async function classes(root, context) {
   root.append(make("ul", { className: "classes" }, rows));
 }
 
-const SORTS = { rank: "most confident first, remembered ones last", pixels: "most suppressed pixels first", photos: "most photos first" };
+const SORTS = { rank: "most confident first", pixels: "most suppressed pixels first", photos: "most photos first" };
 
 const altOf = (row, name) => (row.region ? `${row.id}, lit where ${name} is activated` : row.id); // before the pass nothing is lit
 
