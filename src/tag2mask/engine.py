@@ -169,7 +169,7 @@ def fit(
     ranks.wait()
     if not fpr.needs_prototypes():
         return []
-    return load_prototypes(folder / "prototypes" / "epoch001.safetensors", device).without_negatives()
+    return load_prototypes(prototypes_at(folder, 0), device).without_negatives()
 
 
 class StepTerms(NamedTuple):
@@ -346,12 +346,10 @@ def last_prototypes(folder: Path, epoch: int, device: torch.device) -> Prototype
     return load_prototypes(path, device)
 
 
-@torch.no_grad()
 def features_stand_still(host: Host, inputs: PhotoInputs, fpr: FPRConfig) -> bool:
     """Whether the features that prototypes are made of depend on nothing that learns."""
     host.eval()
-    with torch.enable_grad():
-        output = host.trained_part(inputs.plain(np.array([0])), level_features=fpr.feature_space == "levels")
+    output = host.trained_part(inputs.plain(np.array([0])), level_features=fpr.feature_space == "levels")
     return not output.features.requires_grad
 
 

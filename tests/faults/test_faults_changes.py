@@ -140,9 +140,6 @@ def test_a_training_of_a_version_with_another_test_of_negatives(own: Path, capsy
 def test_only_what_tests_negatives_says_how() -> None:
     told = {method for method in METHODS if method != "cam" and facts_of_negatives(method, method_config(method, FPRConfig()))}
     assert told == {"fpr", "training_free"}
-    remembers = {method for method in told if "memory of negatives" in facts_of_negatives(method, FPRConfig(remember=3))}
-    assert remembers == {"fpr"}, "without training there is one collection"
-    assert "memory of negatives" not in facts_of_negatives("fpr", FPRConfig())
     off = FPRConfig(support="off")
     assert not any(facts_of_negatives(method, method_config(method, off)) for method in told)
     by_activation = method_config("training_free", FPRConfig(pixel_select="halo"))

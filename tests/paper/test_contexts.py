@@ -89,8 +89,6 @@ def test_the_loops_above_have_something_to_fill() -> None:
 
 
 RAILS = 1.0
-
-
 MEMORY = FPRConfig(prototypes=1, remember=3)
 
 

@@ -78,8 +78,8 @@ class FPRConfig:
     """Contexts, the negatives that have fellows nearer than the positives, stay for this many collections after the
     last in which they were found. They fill the places that a collection leaves empty, all where it leaves out all,
     and also where another region of their photo has no support now. With support drop alone, and where features stand
-    still, as the levels of a frozen backbone do. 0: each collection forgets the last, the paper. 3 gained a point on
-    one set of photos, nothing on another."""
+    still, as the levels of a frozen backbone do. 0: each collection forgets the last, the paper. What
+    3 is worth stands in docs/beyond.md."""
     refill: int = 2
     """Rank refill x negatives candidates before trimming: there are more to compare with, and dropped negatives are
     replaced. 1 is the paper."""

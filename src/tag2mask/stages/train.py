@@ -30,8 +30,6 @@ from tag2mask.stages.tags import TrainingTags, fingerprint
 SUPPORT = "fellows without a common tag, by all tags; of a quarter or none"
 """What ``fpr.support`` means, which no setting says: trainings of versions in which it meant another thing are not
 gone on with."""
-MEMORY = "contexts, those first found first"
-"""The same of ``fpr.remember``."""
 CLASSIFIER_ALONE = FPRConfig(region_weight=0.0, pixel_weight=0.0)
 
 
@@ -138,11 +136,9 @@ def load_method(setup: SeedSetup, method: str, run: Path) -> Prototypes | None:
 
 
 def facts_of_negatives(method: str, settings: FPRConfig) -> Inputs:
-    """What a training says of ``fpr.support`` and of what is remembered, where they have a part in it."""
-    if settings.support == "off" or not (method == "training_free" or settings.needs_prototypes()):
-        return {}
-    remembers = settings.support == "drop" and settings.remember > 0 and method != "training_free"
-    return {"tests of negatives": SUPPORT, **({"memory of negatives": MEMORY} if remembers else {})}
+    """What a training says of ``fpr.support``, where it has a part in it."""
+    collects = method == "training_free" or settings.needs_prototypes()
+    return {"tests of negatives": SUPPORT} if collects and settings.support != "off" else {}
 
 
 def of_earlier_tests(run: Path, config: RunConfig) -> bool:
@@ -150,7 +146,7 @@ def of_earlier_tests(run: Path, config: RunConfig) -> bool:
     for seed, method in itertools.product(config.seeds, config.methods):
         known = known_facts(method_folder(run, seed, method) / TRAINING).get("from", {})
         now = facts_of_negatives(method, method_config(method, config.fpr))
-        if known and any(known.get(what) != now.get(what) for what in ("tests of negatives", "memory of negatives")):
+        if known and known.get("tests of negatives") != now.get("tests of negatives"):
             return True
     return False
 
