@@ -166,7 +166,8 @@ def test_contexts_are_remembered_across_an_interruption(
         run(tmp_path / "cut", False, cut_after=until)
     assert not states_differ(whole.state_dict(), run(tmp_path / "cut", True).state_dict())
     last = [load_prototypes(tmp_path / name / "prototypes.safetensors") for name in ("whole", "cut")]
-    assert torch.equal(last[0].trimmed, last[1].trimmed) and torch.equal(last[0].context_age, last[1].context_age)  # type: ignore[arg-type]
+    for name in ("trimmed", "context_age", "stopped"):
+        assert torch.equal(*(getattr(prototypes, name) for prototypes in last))
 
 
 @pytest.mark.parametrize(("freeze", "space", "still"), [("all", "levels", True), ("blocks.1", "levels", False), ("all", "trained", False)])

@@ -36,16 +36,21 @@ def rows_of(sources: list[int], rows: list[list[float]]) -> Negatives:
     return dict(zip(sources, map(tuple, rows), strict=True))
 
 
-def filled_by_loops(collections: list[tuple[Negatives, Negatives]], remember: int, places: int) -> list[list[int]]:
-    """Of each collection (what it keeps, which of that are contexts): image numbers with what is remembered."""
-    memory: dict[int, int] = {}  # image -> collection in which it was last found
+def filled_by_loops(collections: list[Prototypes], c: int, remember: int, places: int) -> list[list[tuple[int, Row]]]:
+    """Of each of some collections that know of no other: image numbers and regions, with what is remembered."""
+    memory: dict[int, tuple[int, Row]] = {}  # image -> collection in which it was last found, region
     result = []
-    for now, (kept, found) in enumerate(collections):
-        lent = [image for image, then in memory.items() if now - then <= remember and image not in kept]
-        result.append([*kept, *lent][:places])
-        memory = {image: then for image, then in memory.items() if now - then < remember or image in found}
-        for image in found:
-            memory[image] = now  # what is known keeps its place in a dict
+    stopped = False
+    for now, alone in enumerate(collections):
+        kept, found = kept_of(alone, c), contexts_of(alone, c)
+        stopped = stopped or (bool(alone.negative_valid[c].any()) and not kept)
+        if stopped:
+            kept, found = {}, {}
+        lent = [(image, row) for image, (then, row) in memory.items() if now - then <= remember and image not in kept]
+        result.append([*kept.items(), *lent][:places])
+        memory = {image: last for image, last in memory.items() if now - last[0] < remember or image in found}
+        for image, row in found.items():
+            memory[image] = now, row  # what is known keeps its place in a dict
     return result
 
 
@@ -71,13 +76,7 @@ def test_what_is_kept_equals_the_loops(seed: int, count: int, remember: int, pla
         previous = cases.collected(shown, config, previous=previous)
         chained.append(previous)
     for c in range(3):
-        collections = [(kept_of(one, c), contexts_of(one, c)) for one in alone]
-        expected = filled_by_loops(collections, remember, places)
-        assert [list(kept_of(one, c)) for one in chained] == expected
-        last: Negatives = {}
-        for (kept, found), one in zip(collections, chained, strict=True):
-            last.update(found)
-            assert all(row == kept.get(image, last.get(image)) for image, row in kept_of(one, c).items())
+        assert [list(kept_of(one, c).items()) for one in chained] == filled_by_loops(alone, c, remember, places)
 
 
 def test_the_loops_above_have_something_to_fill() -> None:
@@ -111,6 +110,19 @@ def test_contexts_that_no_longer_fire_stay_for_as_many_collections_as_are_asked_
             previous = cases.collected(turn(rails=False), config, previous=previous)
             counts.append(int(previous.trimmed_valid[0].sum()))
         assert counts == [4] * remember + [0] * (5 - remember)
+
+
+@pytest.mark.parametrize("remember", [0, 3])
+def test_a_class_without_support_once_takes_nothing_new_in(remember: int) -> None:
+    """Between two collections with rails nothing but trains without their tags fires, which have no support."""
+    config = FPRConfig(prototypes=1, remember=remember)
+    trains = [*turn(rails=False), *(flat_image(value, 0, 9, 20 + i) for i, value in enumerate([2, 6, 14, 18]))]
+    previous, kept = None, []
+    for shown in [turn(rails=True), trains, *[turn(rails=True)] * 3]:
+        previous = cases.collected(shown, config, previous=previous)
+        kept.append(list(kept_of(previous, 0)))
+    rails = [10, 11, 12, 13]
+    assert kept == ([rails, rails, rails, rails, []] if remember else [rails, [], rails, rails, rails])
 
 
 def test_what_has_no_support_is_not_remembered() -> None:

@@ -76,10 +76,10 @@ class FPRConfig:
     fellow is than that."""
     remember: int = 0
     """Contexts, the negatives that have fellows nearer than the positives, stay for this many collections after the
-    last in which they were found. They fill the places that a collection leaves empty, all where it leaves out all,
-    and also where another region of their photo has no support now. With support drop alone, and where features stand
-    still, as the levels of a frozen backbone do. 0: each collection forgets the last, the paper. What
-    3 is worth stands in docs/beyond.md."""
+    last in which they were found, where a collection leaves places empty, even if another region of their photo has no
+    support now. Above 0, a class that once had fewer than a quarter with support takes nothing new in any more, and
+    what is remembered of it runs out. With support drop alone, and where features stand still, as the levels of a
+    frozen backbone do. 0: each collection forgets the last, the paper."""
     refill: int = 2
     """Rank refill x negatives candidates before trimming: there are more to compare with, and dropped negatives are
     replaced. 1 is the paper."""

@@ -11,7 +11,6 @@ import torch
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from threadpoolctl import threadpool_limits
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from tag2mask.fpr.contexts import Contexts
 from tag2mask.fpr.pools import NO_SOURCE, PrototypePools
@@ -30,8 +29,9 @@ class Prototypes:
         negative_source, trimmed_source: (C, Kn) number of the image a negative came from.
         spread: mean distance of positives to the mean of their class, averaged over classes (L2, feature units).
         trimmed_factor: (C, Kn) what distances to trimmed negatives are multiplied by in Eq. 8, 1 or more; None is 1.
-        context: (C, M, D) the ``Contexts`` of each class that the next collection remembers; context_source: (C, M)
-            their images; context_age: (C, M) int64, -1 where a place is empty. None: it remembers nothing.
+        context: (M, D) rows of the ``Contexts`` that the next collection remembers, of all classes; context_class,
+            context_source, context_age: (M,) int64, their classes, images and ages. None: it remembers nothing.
+        stopped: (C,) boolean, classes of which it takes nothing new. None: none.
     """
 
     positive: Tensor
@@ -46,8 +46,10 @@ class Prototypes:
     spread: float
     trimmed_factor: Tensor | None = None
     context: Tensor | None = None
+    context_class: Tensor | None = None
     context_source: Tensor | None = None
     context_age: Tensor | None = None
+    stopped: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Prototypes:
         """The same on a device."""
@@ -61,11 +63,11 @@ class Prototypes:
 
     def contexts(self, class_index: int) -> Contexts:
         """What is remembered of a class."""
-        if self.context is None or self.context_source is None or self.context_age is None:
+        rows, of, sources, ages = self.context, self.context_class, self.context_source, self.context_age
+        if rows is None or of is None or sources is None or ages is None:
             nothing = self.trimmed_source[class_index, :0]
             return Contexts(self.trimmed[class_index, :0], nothing, nothing)
-        held = Contexts(self.context[class_index], self.context_source[class_index], self.context_age[class_index])
-        return held.where(held.ages >= 0)
+        return Contexts(rows, sources, ages).where(of == class_index)
 
 
 def build_prototypes(
@@ -99,9 +101,9 @@ def build_prototypes(
         likeness_trim: drop those whose ``likeness`` to the positives is at least this; 0 drops none.
         support: ``drop`` those not ``supported``, or ``weigh``: multiply distances to them by their ``support_ratio``.
         exact_kmeans: k-means of a class with more positives goes by mini-batches.
-        previous: prototypes of the collection before, in the same features of the same images. Where trimming leaves
-            places empty they are filled with its ``contexts``, from images that lend none now.
-        remember: for how many collections a context stays; 0 remembers nothing, of ``previous`` neither.
+        previous: prototypes of the collection before, in the same features of the same images.
+        remember: as in ``remembered``; 0 remembers nothing, of ``previous`` neither. Above it, a class of which
+            ``supported`` once left none of those ranked takes no new negative in any more.
 
     Returns:
         Prototypes on the device of the pools. A class without regions has no prototypes.
@@ -115,7 +117,10 @@ def build_prototypes(
     positive_valid = torch.zeros(class_count, count, dtype=torch.bool, device=device)
     negative_valid, trimmed_valid = (negative[..., 0] > 0 for _ in range(2))  # nothing yet
     sources = torch.full((2, class_count, negatives), NO_SOURCE, dtype=torch.int64, device=device)
-    contexts = []
+    contexts = []  # of this collection
+    stopped = torch.zeros(class_count, dtype=torch.bool, device=device)
+    if remember > 0 and previous is not None and previous.stopped is not None:
+        stopped |= previous.stopped
     spreads = []
     typical = torch.full((class_count,), torch.inf, device=device)
     of_class = pools.positive.kept  # class number -> (P, D)
@@ -141,7 +146,10 @@ def build_prototypes(
             apart = (ratio <= 1) & (len(candidates) > 1) & (len(of_class(c)) > 0)  # else nothing was compared
             ratio = ratio.masked_fill(of_tagged_class(candidates, tags, of_class, c), 0)
         if support == "drop":
-            survives &= supported(ratio)
+            passes = supported(ratio)
+            survives &= passes
+            stopped[c] |= remember > 0 and len(passes) > 0 and not passes.any()
+        survives &= ~stopped[c]
         # A pool of just the wanted size is the paper's trimming, which leaves gaps; a larger one refills them.
         chosen = survives.nonzero().flatten()[:negatives]
         kept = min(negatives, len(candidates))
@@ -151,25 +159,37 @@ def build_prototypes(
         trimmed_valid[c, : len(chosen)] = True
         factor[c, : len(chosen)] = ratio[chosen].clamp(1, 1e6)  # finite where a negative equals a positive
         found = chosen[apart[chosen]]
-        known = Contexts(candidates[found], numbers[found], torch.zeros_like(found))
-        if previous is not None:
-            before = previous.contexts(c)
-            before = before.where(before.ages < remember)
-            rows, of, _ = (values[: negatives - len(chosen)] for values in before.of_other_images(numbers[chosen]))
-            places = slice(len(chosen), len(chosen) + len(rows))
-            trimmed[c, places], sources[1, c, places], trimmed_valid[c, places] = rows, of, True
-            known = before.and_found(known)
-        contexts.append(known.where(known.ages < remember))
-    context = context_source = context_age = None
-    if remember > 0:
-        context = pad_sequence([held.rows for held in contexts], batch_first=True)  # (C, M, D)
-        context_source = pad_sequence([held.sources for held in contexts], batch_first=True)  # (C, M)
-        context_age = pad_sequence([held.ages for held in contexts], batch_first=True, padding_value=-1)  # (C, M)
-    return Prototypes(
+        contexts.append(Contexts(candidates[found], numbers[found], torch.zeros_like(found)))
+    result = Prototypes(
         positive, positive_valid, weight, negative, negative_valid, trimmed, trimmed_valid, sources[0], sources[1],
         float(np.mean(spreads)) if spreads else 0.0, factor if support == "weigh" else None,
-        context, context_source, context_age,
     )  # fmt: skip
+    return remembered(replace(result, stopped=stopped), contexts, previous, remember) if remember > 0 else result
+
+
+def remembered(now: Prototypes, found: Sequence[Contexts], previous: Prototypes | None, remember: int) -> Prototypes:
+    """A collection with the ``contexts`` of the one before where it leaves places empty, and with those of the next.
+
+    Args:
+        now: its places are filled in place, with what comes from images that lend none now.
+        found: of each class, its contexts.
+        remember: for how many collections after the last in which it was found a context stays, 1 or more.
+    """
+    contexts = []
+    for c, new in enumerate(found):
+        known = (previous or now).contexts(c)  # of now, nothing
+        known = known.where(known.ages < remember)
+        chosen = int(now.trimmed_valid[c].sum())
+        lent = known.of_other_images(now.trimmed_source[c, :chosen])
+        rows = lent.rows[: now.trimmed.shape[1] - chosen]
+        places = slice(chosen, chosen + len(rows))
+        now.trimmed[c, places], now.trimmed_source[c, places] = rows, lent.sources[: len(rows)]
+        now.trimmed_valid[c, places] = True
+        known = known.and_found(new)
+        contexts.append(known.where(known.ages < remember))
+    rows, sources, ages = (torch.cat(values) for values in zip(*contexts, strict=True))
+    classes = [torch.full_like(held.sources, c) for c, held in enumerate(contexts)]
+    return replace(now, context=rows, context_class=torch.cat(classes), context_source=sources, context_age=ages)
 
 
 def cluster(regions: Tensor, count: int, seed: int, restarts: int, exact: int) -> tuple[Tensor, Tensor]:
