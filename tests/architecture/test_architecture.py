@@ -241,7 +241,7 @@ def test_no_file_is_long() -> None:
 
 def test_the_paper_stays_short() -> None:
     lengths = [len(p.read_text(encoding="utf-8").splitlines()) for p in (SOURCE / "fpr").glob("*.py")]
-    assert len(lengths) >= 8 and sum(lengths) < 1100
+    assert len(lengths) >= 8 and sum(lengths) < 1150
 
 
 def test_there_is_no_drawer() -> None:

@@ -124,7 +124,7 @@ def cut_off_after(
 @pytest.mark.parametrize("until", [2, 3])
 def test_resumed_between_two_collections(images: TaggedImages, tmp_path: Path, until: int) -> None:
     """The prototypes of the epochs that are not repeated are read, not collected with later weights."""
-    fpr = FPRConfig(collect_every=2, region_weight=0.1, feature_space="trained")
+    fpr = FPRConfig(collect_every=2, region_weight=0.1, feature_space="trained", pixel_weight=0)
     start = trained(images, tmp_path / "cam").state_dict()
     phase = OptimiserConfig(epochs=5, batch_size=4, learning_rate=2e-3)
 

@@ -74,7 +74,7 @@ class FPRConfig:
     as far as the positive, and leave out all where fewer than a quarter of those ranked would stay: the class is then
     pushed no further, but away from what is remembered. weigh: multiply distances to it by how many times farther the
     fellow is than that."""
-    remember: int = 0
+    remember: int = 3
     """Contexts, the negatives that have fellows nearer than the positives, stay for this many collections after the
     last in which they were found, where a collection leaves places empty, even if another region of their photo has no
     support now. Above 0, a class that once had fewer than a quarter with support takes nothing new in any more, and
