@@ -15,15 +15,13 @@ def lifted(
 ) -> set[Place]:
     """Psi, the counterpart of Phi: positive pixels of present classes that lie nearer to a positive prototype.
 
-    Nothing for a class without positives or trimmed negatives, or where fewer than half of its negatives are left.
+    Nothing for a class without positives or trimmed negatives.
     """
     features, maps = features.detach(), maps.detach()
     places = set()
     for n in range(len(labels)):
         for c in range(labels.shape[1]):
             if labels[n, c] != 1 or not bank.positive[c] or not bank.trimmed[c]:
-                continue
-            if len(bank.trimmed[c]) < len(bank.negative[c]) / 2:
                 continue
             for y in range(maps.shape[2]):
                 for x in range(maps.shape[3]):

@@ -32,6 +32,7 @@ class Prototypes:
         context: (M, D) rows of the ``Contexts`` that the next collection remembers, of all classes; context_class,
             context_source, context_age: (M,) int64, their classes, images and ages. None: it remembers nothing.
         stopped: (C,) boolean, classes of which it takes nothing new. None: none.
+        most: (C,) int64, trimmed negatives that a class had at most, here or in a collection before. None: here.
     """
 
     positive: Tensor
@@ -50,6 +51,7 @@ class Prototypes:
     context_source: Tensor | None = None
     context_age: Tensor | None = None
     stopped: Tensor | None = None
+    most: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Prototypes:
         """The same on a device."""
@@ -188,8 +190,11 @@ def remembered(now: Prototypes, found: Sequence[Contexts], previous: Prototypes 
         known = known.and_found(new)
         contexts.append(known.where(known.ages < remember))
     rows, sources, ages = (torch.cat(values) for values in zip(*contexts, strict=True))
-    classes = [torch.full_like(held.sources, c) for c, held in enumerate(contexts)]
-    return replace(now, context=rows, context_class=torch.cat(classes), context_source=sources, context_age=ages)
+    classes = torch.cat([torch.full_like(held.sources, c) for c, held in enumerate(contexts)])
+    most = now.trimmed_valid.sum(1)  # (C,)
+    if previous is not None and previous.most is not None:
+        most = torch.maximum(most, previous.most)
+    return replace(now, context=rows, context_class=classes, context_source=sources, context_age=ages, most=most)
 
 
 def cluster(regions: Tensor, count: int, seed: int, restarts: int, exact: int) -> tuple[Tensor, Tensor]:
