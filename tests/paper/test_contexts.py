@@ -125,15 +125,6 @@ def test_a_class_without_support_once_takes_nothing_new_in(remember: int) -> Non
     assert kept == ([rails, rails, rails, rails, []] if remember else [rails, [], rails, rails, rails])
 
 
-def test_the_most_negatives_that_a_class_had_are_noted() -> None:
-    """They are what its lift is held against."""
-    previous, most = None, []
-    for rails in (False, True, False, False, False, False):
-        previous = cases.collected(turn(rails), MEMORY, previous=previous)
-        most.append((int(previous.trimmed_valid[0].sum()), int(previous.most[0])))
-    assert most == [(0, 0), (4, 4), (4, 4), (4, 4), (4, 4), (0, 4)]
-
-
 def test_what_has_no_support_is_not_remembered() -> None:
     first = cases.collected(turn(rails=True, shunned=True), MEMORY)
     assert set(contexts_of(first, 0)) == {10, 11, 12, 13}

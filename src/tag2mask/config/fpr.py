@@ -41,7 +41,8 @@ class FPRConfig:
     the binary cross-entropy to 0. ratio: the mean of M / max M, times the batch's mean maximum; scale-free."""
     pixel_lift: float = 1.0
     """Weight, in units of pixel_weight, of the counterpart: pixels nearer to a positive prototype than margin times
-    the distance to every negative are lifted towards their map's maximum. 0 is the paper."""
+    the distance to every negative are lifted towards their map's maximum, but not while a class has fewer negatives
+    than half of fpr.negatives: nearly everything is nearer to a positive then. 0 is the paper."""
     pixel_select: Literal["prototypes", "halo"] = "prototypes"
     """prototypes: Eq. 8. halo: control without prototypes, suppresses pixels with theta < M / max M < halo_below, and
     lifts those above."""

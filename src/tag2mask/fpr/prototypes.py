@@ -24,7 +24,7 @@ class Prototypes:
     Attributes:
         positive: P_pos, (C, K, D) centroids; positive_valid: (C, K); positive_weight: (C, K), share of the class's
             regions in each cluster.
-        negative: P_neg, (C, Kn, D), most confident first; negative_valid: (C, Kn).
+        negative: P_neg, (C, Kn, D), most confident first; negative_valid: (C, Kn); Kn at most the number of images.
         trimmed: P_neg' of Eq. 8, (C, Kn, D), then what is remembered; trimmed_valid: (C, Kn).
         negative_source, trimmed_source: (C, Kn) number of the image a negative came from.
         spread: mean distance of positives to the mean of their class, averaged over classes (L2, feature units).
@@ -32,7 +32,6 @@ class Prototypes:
         context: (M, D) rows of the ``Contexts`` that the next collection remembers, of all classes; context_class,
             context_source, context_age: (M,) int64, their classes, images and ages. None: it remembers nothing.
         stopped: (C,) boolean, classes of which it takes nothing new. None: none.
-        most: (C,) int64, trimmed negatives that a class had at most, here or in a collection before. None: here.
     """
 
     positive: Tensor
@@ -51,7 +50,6 @@ class Prototypes:
     context_source: Tensor | None = None
     context_age: Tensor | None = None
     stopped: Tensor | None = None
-    most: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Prototypes:
         """The same on a device."""
@@ -112,7 +110,7 @@ def build_prototypes(
     """
     class_count, _, channels = pools.positive.rows.shape
     device = pools.positive.rows.device
-    negatives = negatives or count
+    negatives = min(negatives or count, len(all_tags))  # an image lends one
     positive = torch.zeros(class_count, count, channels, device=device)
     negative, trimmed = (torch.zeros(class_count, negatives, channels, device=device) for _ in range(2))
     weight, factor = positive[..., 0].clone(), torch.ones(class_count, negatives, device=device)
@@ -191,10 +189,7 @@ def remembered(now: Prototypes, found: Sequence[Contexts], previous: Prototypes 
         contexts.append(known.where(known.ages < remember))
     rows, sources, ages = (torch.cat(values) for values in zip(*contexts, strict=True))
     classes = torch.cat([torch.full_like(held.sources, c) for c, held in enumerate(contexts)])
-    most = now.trimmed_valid.sum(1)  # (C,)
-    if previous is not None and previous.most is not None:
-        most = torch.maximum(most, previous.most)
-    return replace(now, context=rows, context_class=classes, context_source=sources, context_age=ages, most=most)
+    return replace(now, context=rows, context_class=classes, context_source=sources, context_age=ages)
 
 
 def cluster(regions: Tensor, count: int, seed: int, restarts: int, exact: int) -> tuple[Tensor, Tensor]:

@@ -36,7 +36,7 @@ def compared_pixels(
 
     Phi_c = {i : min_k ||F^i - P_neg'|| < margin * min_k ||F^i - P_pos||, A_c^i = 1}; margin 1 is the paper's.
     Psi_c = {i : min_k ||F^i - P_pos|| < margin * min_k ||F^i - P_neg'||, M_c^i > 0}; ours. It is empty where a
-    class has fewer than half of the negatives that it had at most: nearly everything is nearer to a positive then.
+    class fills fewer than half of its places for negatives: nearly everything is nearer to a positive then.
 
     Args:
         features: F, (N, D, H, W); maps: M, (N, C, H, W); present: (N, C) boolean.
@@ -52,8 +52,7 @@ def compared_pixels(
     suppressed = torch.zeros(n, classes, height * width, dtype=torch.bool, device=maps.device)
     lifted = torch.zeros_like(suppressed)
     usable = prototypes.positive_valid.any(1) & prototypes.trimmed_valid.any(1)  # (C,)
-    kept = prototypes.trimmed_valid.sum(1)  # (C,)
-    enough = (2 * kept >= (kept if prototypes.most is None else prototypes.most)).tolist()  # C
+    enough = (2 * prototypes.trimmed_valid.sum(1) >= prototypes.trimmed_valid.shape[1]).tolist()  # C
     image, c = (present & usable).nonzero(as_tuple=True)  # P pairs
     if len(image) == 0:
         return suppressed.view(maps.shape), lifted.view(maps.shape)
