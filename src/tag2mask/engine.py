@@ -139,7 +139,9 @@ def fit(
     prototypes: Prototypes | None = None
     if not side and start == 0:
         host.prepare(inputs.training(np.arange(min(len(labels), IMAGES_FOR_SCALES)), seed, 0))
-    if fpr.needs_prototypes() and fpr.remember > 0 and not features_stand_still(host, inputs, fpr):
+    if fpr.remember > 0 and not (
+        fpr.needs_prototypes() and fpr.support == "drop" and features_stand_still(host, inputs, fpr)
+    ):
         fpr = replace(fpr, remember=0)
     together = ranks.Learning(learning)
     for epoch in range(start, config.epochs):

@@ -15,13 +15,13 @@ def lifted(
 ) -> set[Place]:
     """Psi, the counterpart of Phi: positive pixels of present classes that lie nearer to a positive prototype.
 
-    Nothing for a class without positives or trimmed negatives, or with fewer than half of its places for negatives filled.
+    Nothing for a class without positives or trimmed negatives.
     """
     features, maps = features.detach(), maps.detach()
     places = set()
     for n in range(len(labels)):
         for c in range(labels.shape[1]):
-            if labels[n, c] != 1 or not bank.positive[c] or not bank.trimmed[c] or len(bank.trimmed[c]) < bank.places / 2:
+            if labels[n, c] != 1 or not bank.positive[c] or not bank.trimmed[c]:
                 continue
             for y in range(maps.shape[2]):
                 for x in range(maps.shape[3]):

@@ -36,8 +36,6 @@ class Bank:
     trimmed: list[list[list[float]]]
     trimmed_source: list[list[int]]
     spread: float
-    places: int = 3
-    """Of a class for negatives."""
 
 
 @dataclass
@@ -155,7 +153,7 @@ def collect(
             else:
                 score = float(np.float32(float(image.logits[c]) if rank_by == "logit" else highest(image.maps[c])))
                 negative_pool[c].append((score, image.number, row, tags))
-    bank = Bank([], [], [], [], [], [], 0.0, min(kept_negatives, len(images)))
+    bank = Bank([], [], [], [], [], [], 0.0)
     spreads = []
     for c in range(classes):
         rows = [row for _, row in sorted(positive_pool[c], key=lambda entry, c=c: (order(entry[0], c), entry[0]))]

@@ -43,7 +43,7 @@ def filled_by_loops(collections: list[Prototypes], c: int, remember: int, places
     stopped = False
     for now, alone in enumerate(collections):
         kept, found = kept_of(alone, c), contexts_of(alone, c)
-        stopped = stopped or (bool(alone.negative_valid[c].any()) and not kept)
+        stopped = stopped or (bool(alone.negative_valid[c].any()) and not kept and bool(memory))
         if stopped:
             kept, found = {}, {}
         lent = [(image, row) for image, (then, row) in memory.items() if now - then <= remember and image not in kept]
@@ -123,6 +123,8 @@ def test_a_class_without_support_once_takes_nothing_new_in(remember: int) -> Non
         kept.append(list(kept_of(previous, 0)))
     rails = [10, 11, 12, 13]
     assert kept == ([rails, rails, rails, rails, []] if remember else [rails, [], rails, rails, rails])
+    later = cases.collected(turn(rails=True), config, previous=cases.collected(trains, config))
+    assert list(kept_of(later, 0)) == rails, "a class of which no context was known yet does not stop"
 
 
 def test_what_has_no_support_is_not_remembered() -> None:

@@ -25,6 +25,7 @@ from tag2mask.presets import method_config
 from tests.paper import cases, ours, reference
 from tests.paper.cases import Batch
 from tests.paper.edge_cases import EDGE_CASES, FULL
+from tests.paper.flat_images import flat_image
 from tests.paper.reference import Bank
 
 SHARPEN = method_config("sharpen", FPRConfig())
@@ -96,7 +97,7 @@ def test_the_lifted_set_grows_with_the_margin(seed: int, margin: float, step: fl
 def test_with_margin_1_every_activated_pixel_goes_one_way_or_the_other() -> None:
     for seed in range(20):
         features, maps, _, labels = cases.batch(seed, height=4).outputs()
-        prototypes = cases.padded(cases.bank(seed, [(3, 3, 3), (3, 3, 2), (2, 3, 2)]))
+        prototypes = cases.padded(cases.bank(seed, FULL))
         suppressed, lifted = compared_pixels(features, maps, labels > 0, prototypes, theta=0.0, margin=1.0)
         assert torch.equal(suppressed | lifted, (maps > 0) & (labels > 0)[:, :, None, None])
 
@@ -110,14 +111,27 @@ def test_nothing_is_lifted_without_positives_or_without_trimmed_negatives() -> N
         assert not compared_pixels(features, maps, present, cases.padded(cases.bank(0, sizes)))[1].any()
 
 
-def test_nothing_is_lifted_for_a_class_that_fills_fewer_than_half_of_its_places_for_negatives() -> None:
+def test_nothing_is_lifted_for_a_class_with_few_negatives() -> None:
     features, maps, _, _ = cases.batch(0).outputs()
-    present = torch.ones(2, 3, dtype=torch.bool)
-    lists = cases.bank(0, [(3, 3, 3), (3, 3, 2), (3, 3, 1)])
-    of_four, of_five = (compared_pixels(features, maps, present, cases.padded(lists, places)) for places in (4, 5))
-    for (suppressed, lifted), classes in ((of_four, [True, True, False]), (of_five, [True, False, False])):
-        assert lifted.any(dim=3).any(dim=2).any(dim=0).tolist() == classes
-        assert suppressed[:, 2].any() and torch.equal(suppressed, of_four[0])
+    present, prototypes = torch.ones(2, 3, dtype=torch.bool), cases.padded(cases.bank(0, FULL))
+    few = replace(prototypes, few=torch.tensor([False, True, False]))
+    (suppressed, lifted), (still, fewer) = (compared_pixels(features, maps, present, p) for p in (prototypes, few))
+    assert lifted.any(dim=3).any(dim=2).any(dim=0).all()
+    assert torch.equal(lifted[:, [0, 2]], fewer[:, [0, 2]]) and not fewer[:, 1].any()
+    assert suppressed.any() and torch.equal(suppressed, still)
+
+
+@pytest.mark.parametrize(("lift_from", "without", "few"), [(0.5, 4, False), (0.5, 20, True), (0.2, 20, False), (0, 20, False)])
+def test_few_negatives_are_less_than_a_share_of_the_places_that_photos_without_the_class_can_fill(
+    lift_from: float, without: int, few: bool
+) -> None:
+    """Four photos of rails that the map of train fires on, among those without a train; ten places."""
+    shown = [flat_image(8 + i, 1, 0, i) for i in range(5)]
+    shown += [flat_image(1 + i / 10, 0, 8 - i, 10 + i) for i in range(4)]
+    silent = flat_image(0, 0, -1, 20)
+    shown += [replace(silent, maps=-silent.maps, number=20 + i) for i in range(without - 4)]
+    found = cases.collected(shown, FPRConfig(prototypes=1, negatives=10, lift_from=lift_from))
+    assert int(found.trimmed_valid[0].sum()) == 4 and bool(found.few[0]) == few
 
 
 def test_a_pixel_on_its_prototypes() -> None:

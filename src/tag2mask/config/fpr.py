@@ -41,8 +41,10 @@ class FPRConfig:
     the binary cross-entropy to 0. ratio: the mean of M / max M, times the batch's mean maximum; scale-free."""
     pixel_lift: float = 1.0
     """Weight, in units of pixel_weight, of the counterpart: pixels nearer to a positive prototype than margin times
-    the distance to every negative are lifted towards their map's maximum, but not while a class has fewer negatives
-    than half of fpr.negatives: nearly everything is nearer to a positive then. 0 is the paper."""
+    the distance to every negative are lifted towards their map's maximum. 0 is the paper."""
+    lift_from: float = 0.5
+    """A class lifts nothing while it fills less than this share of its places for negatives, which are fpr.negatives,
+    but no more than there are photos without it: nearly everything is nearer to a positive then. 0: it always lifts."""
     pixel_select: Literal["prototypes", "halo"] = "prototypes"
     """prototypes: Eq. 8. halo: control without prototypes, suppresses pixels with theta < M / max M < halo_below, and
     lifts those above."""
@@ -78,9 +80,9 @@ class FPRConfig:
     remember: int = 3
     """Contexts, the negatives that have fellows nearer than the positives, stay for this many collections after the
     last in which they were found, where a collection leaves places empty, even if another region of their photo has no
-    support now. Above 0, a class that once had fewer than a quarter with support takes nothing new in any more, and
-    what is remembered of it runs out. With support drop alone, and where features stand still, as the levels of a
-    frozen backbone do. 0: each collection forgets the last, the paper."""
+    support now. Above 0, a class with contexts that then has fewer than a quarter with support takes nothing new in
+    any more, and what is remembered of it runs out. With support drop alone, and where features stand still, as the
+    levels of a frozen backbone do. 0: each collection forgets the last, the paper."""
     refill: int = 2
     """Rank refill x negatives candidates before trimming: there are more to compare with, and dropped negatives are
     replaced. 1 is the paper."""
@@ -133,6 +135,7 @@ class FPRConfig:
         require(0 <= self.likeness_trim <= 1, "fpr.likeness_trim", self.likeness_trim, "a share from 0 (off) to 1")
         require(self.refill >= 1, "fpr.refill", self.refill, "1 or more")
         require(self.remember >= 0, "fpr.remember", self.remember, "0 or more")
+        require(0 <= self.lift_from <= 1, "fpr.lift_from", self.lift_from, "a share from 0 to 1")
         require(self.temperature > 0, "fpr.temperature", self.temperature, "above 0")
         require(self.collect_every >= 1, "fpr.collect_every", self.collect_every, "1 or more")
         require(self.positive_capacity >= 1, "fpr.positive_capacity", self.positive_capacity, "1 or more")

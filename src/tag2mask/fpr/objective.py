@@ -203,4 +203,5 @@ def prototypes_of(
         superclasses if config.superclass_trim else None, config.singleton_superclass, config.kmeans_restarts, seed,
         config.negatives, config.explained_trim, config.likeness_trim, config.support, config.exact_kmeans,
         None if previous is None else previous.to(device), config.remember if config.support == "drop" else 0,
+        config.lift_from,
     )  # fmt: skip

@@ -24,7 +24,7 @@ class Prototypes:
     Attributes:
         positive: P_pos, (C, K, D) centroids; positive_valid: (C, K); positive_weight: (C, K), share of the class's
             regions in each cluster.
-        negative: P_neg, (C, Kn, D), most confident first; negative_valid: (C, Kn); Kn at most the number of images.
+        negative: P_neg, (C, Kn, D), most confident first; negative_valid: (C, Kn).
         trimmed: P_neg' of Eq. 8, (C, Kn, D), then what is remembered; trimmed_valid: (C, Kn).
         negative_source, trimmed_source: (C, Kn) number of the image a negative came from.
         spread: mean distance of positives to the mean of their class, averaged over classes (L2, feature units).
@@ -32,6 +32,7 @@ class Prototypes:
         context: (M, D) rows of the ``Contexts`` that the next collection remembers, of all classes; context_class,
             context_source, context_age: (M,) int64, their classes, images and ages. None: it remembers nothing.
         stopped: (C,) boolean, classes of which it takes nothing new. None: none.
+        few: (C,) boolean, classes with too few trimmed negatives to lift anything. None: none.
     """
 
     positive: Tensor
@@ -50,6 +51,7 @@ class Prototypes:
     context_source: Tensor | None = None
     context_age: Tensor | None = None
     stopped: Tensor | None = None
+    few: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Prototypes:
         """The same on a device."""
@@ -85,13 +87,14 @@ def build_prototypes(
     exact_kmeans: int = 512,
     previous: Prototypes | None = None,
     remember: int = 0,
+    lift_from: float = 0.0,
 ) -> Prototypes:
     """Centroids of the positives, the most confident negatives, and the negatives that survive the trimming.
 
     Args:
         pools: filled pools; those of the negatives may hold more candidates than are kept, so that trimmed ones
             are replaced.
-        all_tags: (N, C) boolean, of all images, those that are in no pool too; ``support`` alone asks for them.
+        all_tags: (N, C) boolean, of all images, those that are in no pool too; ``support`` and ``lift_from`` ask.
         count: K, the number of positives, and of negatives unless ``negatives`` says another.
         superclasses: a super-class number for each class; None for no trimming.
         singleton_superclass: ``keep`` or ``skip`` the negatives of a class that is alone in its super-class.
@@ -103,14 +106,16 @@ def build_prototypes(
         exact_kmeans: k-means of a class with more positives goes by mini-batches.
         previous: prototypes of the collection before, in the same features of the same images.
         remember: as in ``remembered``; 0 remembers nothing, of ``previous`` neither. Above it, a class of which
-            ``supported`` once left none of those ranked takes no new negative in any more.
+            contexts are known and ``supported`` leaves none of those ranked takes no new negative in any more.
+        lift_from: a class has ``few`` where it fills less than this share of its places; they are no more than there
+            are photos without it.
 
     Returns:
         Prototypes on the device of the pools. A class without regions has no prototypes.
     """
     class_count, _, channels = pools.positive.rows.shape
     device = pools.positive.rows.device
-    negatives = min(negatives or count, len(all_tags))  # an image lends one
+    negatives = negatives or count
     positive = torch.zeros(class_count, count, channels, device=device)
     negative, trimmed = (torch.zeros(class_count, negatives, channels, device=device) for _ in range(2))
     weight, factor = positive[..., 0].clone(), torch.ones(class_count, negatives, device=device)
@@ -148,7 +153,8 @@ def build_prototypes(
         if support == "drop":
             passes = supported(ratio)
             survives &= passes
-            stopped[c] |= remember > 0 and len(passes) > 0 and not passes.any()
+            known = 0 if previous is None or remember == 0 else len(previous.contexts(c).rows)
+            stopped[c] |= known > 0 and len(passes) > 0 and not passes.any()
         survives &= ~stopped[c]
         # A pool of just the wanted size is the paper's trimming, which leaves gaps; a larger one refills them.
         chosen = survives.nonzero().flatten()[:negatives]
@@ -164,7 +170,10 @@ def build_prototypes(
         positive, positive_valid, weight, negative, negative_valid, trimmed, trimmed_valid, sources[0], sources[1],
         float(np.mean(spreads)) if spreads else 0.0, factor if support == "weigh" else None,
     )  # fmt: skip
-    return remembered(replace(result, stopped=stopped), contexts, previous, remember) if remember > 0 else result
+    if remember > 0:
+        result = remembered(replace(result, stopped=stopped), contexts, previous, remember)
+    places = (~all_tags).sum(0).clamp(max=negatives)  # (C,); a photo lends a class one
+    return replace(result, few=result.trimmed_valid.sum(1) < lift_from * places)
 
 
 def remembered(now: Prototypes, found: Sequence[Contexts], previous: Prototypes | None, remember: int) -> Prototypes:

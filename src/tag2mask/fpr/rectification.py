@@ -35,8 +35,8 @@ def compared_pixels(
     """Phi_c of Eq. 8, pixels to suppress, and its counterpart Psi_c, pixels to lift.
 
     Phi_c = {i : min_k ||F^i - P_neg'|| < margin * min_k ||F^i - P_pos||, A_c^i = 1}; margin 1 is the paper's.
-    Psi_c = {i : min_k ||F^i - P_pos|| < margin * min_k ||F^i - P_neg'||, M_c^i > 0}; ours. It is empty where a
-    class fills fewer than half of its places for negatives: nearly everything is nearer to a positive then.
+    Psi_c = {i : min_k ||F^i - P_pos|| < margin * min_k ||F^i - P_neg'||, M_c^i > 0}; ours. It is empty for a
+    class with ``few`` negatives: nearly everything is nearer to a positive then.
 
     Args:
         features: F, (N, D, H, W); maps: M, (N, C, H, W); present: (N, C) boolean.
@@ -52,7 +52,6 @@ def compared_pixels(
     suppressed = torch.zeros(n, classes, height * width, dtype=torch.bool, device=maps.device)
     lifted = torch.zeros_like(suppressed)
     usable = prototypes.positive_valid.any(1) & prototypes.trimmed_valid.any(1)  # (C,)
-    enough = (2 * prototypes.trimmed_valid.sum(1) >= prototypes.trimmed_valid.shape[1]).tolist()  # C
     image, c = (present & usable).nonzero(as_tuple=True)  # P pairs
     if len(image) == 0:
         return suppressed.view(maps.shape), lifted.view(maps.shape)
@@ -73,7 +72,7 @@ def compared_pixels(
         to_positive, to_negative = nearest_squared(rows, positive), nearest_squared(rows, negative, factor)  # (R,)
         active = relative[own[pair], place] > theta  # (R,)
         suppressed[image[own[pair]], k, place] = active & (to_negative < margin**2 * to_positive)
-        if enough[k]:
+        if prototypes.few is None or not prototypes.few[k]:
             lifted[image[own[pair]], k, place] = to_positive < margin**2 * to_negative
     return suppressed.view(maps.shape), lifted.view(maps.shape)
 
