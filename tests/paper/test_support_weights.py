@@ -39,7 +39,7 @@ def test_weighed_distances_equal_the_loops(seed: int, margin: float) -> None:
 
 
 def test_a_weight_of_1_changes_nothing_and_a_large_one_is_as_good_as_gone() -> None:
-    batch, lists = cases.batch(3, 3), cases.bank(3, [(2, 3, 3)] * 3)
+    batch, lists = cases.batch(3, 3), cases.bank(3, [(2, 2, 2)] * 3)
     prototypes = cases.padded(lists)
     features, maps, _, labels = (tensor.detach() for tensor in batch.outputs())
     present = (labels > 0) & (maps.amax(dim=(2, 3)) > 0)
