@@ -20,7 +20,7 @@ from tag2mask.fpr import compared_pixels
 from tag2mask.progress import Reporter
 from tag2mask.stages.network import SeedSetup, set_up_seed
 from tag2mask.stages.pipeline import read_settings, require_masks
-from tag2mask.stages.tags import read_training_tags
+from tag2mask.stages.tags import read_training_tags, tags_of_pools
 from tag2mask.stages.train import load_method
 
 VEHICLES, WHEELED = ("car", "bus", "train"), ("car", "bus")
@@ -70,9 +70,11 @@ def main() -> None:
     for seed in config.seeds:
         setup = set_up_seed(config, run, seed, device, report)
         load_method(setup, "cam", run)
-        targets = torch.tensor(read_training_tags(run, setup), dtype=torch.float32, device=device)
+        tags = read_training_tags(run, setup)
         for name, options in SETTINGS.items():
-            rows[name].append(measure(setup, targets, replace(config.fpr, **options)))
+            fpr = replace(config.fpr, **options)
+            targets = torch.tensor(tags_of_pools(setup, tags, fpr, run), dtype=torch.float32, device=device)
+            rows[name].append(measure(setup, targets, fpr))
     print("| setting | true vehicle pixels pushed down* | wheels pushed down* | negatives of a class |")
     print("|---|---|---|---|")
     for name, values in rows.items():

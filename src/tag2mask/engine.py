@@ -107,7 +107,7 @@ def new_optimiser(groups: list[dict[str, Any]], config: OptimiserConfig) -> torc
 def fit(
     host: Host, inputs: PhotoInputs, labels: np.ndarray, config: OptimiserConfig, fpr: FPRConfig,
     superclasses: tuple[int, ...] | None, seed: int, folder: Path, step: Step, resume: bool, side: bool = True,
-    extra: ExtraLoss | None = None,
+    extra: ExtraLoss | None = None, pool_labels: np.ndarray | None = None,
 ) -> list[int]:  # fmt: skip
     """Train the host's trained half in place for ``config.epochs`` epochs.
 
@@ -122,6 +122,7 @@ def fit(
         side: train the side branch, where the host has one. Without, it is left out, and its batch norms get the
             statistics of the images at the end, so that it may join from there.
         extra: a further loss.
+        pool_labels: what the prototype pass takes for ``labels``, where that is not the same.
 
     Returns:
         Classes that have no negative prototype to begin with, for a warning that names them.
@@ -130,6 +131,7 @@ def fit(
     first = ranks.rank() == 0
     device = inputs.device
     targets = torch.tensor(labels, dtype=torch.float32, device=device)  # (N, C)
+    pooled = targets if pool_labels is None else torch.tensor(pool_labels, dtype=torch.float32, device=device)
     optimiser = build_optimiser(host, config, side, extra)
     learning = nn.ModuleList([host, extra]) if isinstance(extra, nn.Module) else host
     state_path, metrics_path = folder / "state.safetensors", folder / "metrics.jsonl"
@@ -150,7 +152,7 @@ def fit(
             if epoch == collected_at:
                 if prototypes is None and epoch > 0 and fpr.remember > 0:  # resumed just before a collection
                     prototypes = last_prototypes(folder, epoch - fpr.collect_every, device)
-                prototypes = collect(host, inputs, targets, fpr, superclasses, seed, prototypes)
+                prototypes = collect(host, inputs, pooled, fpr, superclasses, seed, prototypes)
                 if first:
                     (folder / "prototypes").mkdir(exist_ok=True)
                     save_prototypes(prototypes_at(folder, epoch), prototypes)

@@ -25,8 +25,8 @@ from tag2mask.config import (
 from tag2mask.errors import InputError
 
 PAPER = FPRConfig(
-    positive_theta=0.1, tagged_theta=1.0, negatives=10, support="off", refill=1, remember=0, region_weight=0.12,
-    pixel_weight=15e-5, pixel_weight_unit="literal", pixel_form="mean", pixel_lift=0.0, margin=1.0,
+    positive_theta=0.1, tagged_theta=1.0, negatives=10, suspects="keep", support="off", refill=1, remember=0,
+    region_weight=0.12, pixel_weight=15e-5, pixel_weight_unit="literal", pixel_form="mean", pixel_lift=0.0, margin=1.0,
     feature_space="trained", superclass_trim=True, temperature=13.0, temperature_unit="literal",
     region_average="image", pixel_average="image", kmeans_restarts=10, positive_capacity=4500, exact_kmeans=4500,
 )  # fmt: skip

@@ -10,27 +10,22 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from tag2mask.checkpoints import load_prototypes
 from tag2mask.cli import main
-from tag2mask.config import RunConfig, TagsConfig
-from tag2mask.data import TaggedImages, open_images
+from tag2mask.config import TagsConfig
 from tag2mask.engine import set_up_torch
 from tag2mask.errors import InputError
 from tag2mask.maps.store import load_maps
 from tag2mask.noise import out_of_fold_probabilities, suspicion
 from tag2mask.progress import Reporter
-from tag2mask.settings import config_from_dict
-from tag2mask.stages.network import data_of_seed, set_up_seed
+from tag2mask.stages.network import set_up_seed
 from tag2mask.stages.tags import pooled_features, read_training_tags, training_tags, with_errors
-from tests.conftest import COLOURS, draw_photo
+from tests.noise.stored import KINDS, data_of, pairs, read_tags, settings_of, weights
 
 WAYS = ("keep", "missing", "both")
-KINDS = ("unknown, not tagged", "unknown, tagged", "removed", "added")
 
 
 def some_tags(seed: int, images: int = 30, classes: int = 5) -> np.ndarray:
@@ -83,51 +78,6 @@ def test_shares_outside_of_0_to_1_are_named(name: str, value: float) -> None:
 
 
 # In a run
-
-
-def read_tags(run: Path) -> dict[str, list[list[str]]]:
-    return json.loads((run / "seed0" / "tags.json").read_text())
-
-
-def settings_of(run: Path) -> RunConfig:
-    return config_from_dict(yaml.safe_load((run / "settings.yaml").read_text()), "settings.yaml")
-
-
-def data_of(run: Path) -> TaggedImages:
-    """The data set's own images and tags."""
-    return open_images(data_of_seed(settings_of(run).data, 0))
-
-
-def pairs(run: Path, kinds: tuple[str, ...]) -> np.ndarray:
-    """(N, C): where tags.json lists a pair as one of these kinds."""
-    images, stored = data_of(run), read_tags(run)
-    found = np.zeros(images.labels.shape, bool)
-    for kind in kinds:
-        for image, name in stored[kind]:
-            found[images.ids.index(image), images.classes.names.index(name)] = True
-    return found
-
-
-def weights(run: Path, method: str = "fpr") -> bytes:
-    return (run / "seed0" / method / "weights.safetensors").read_bytes()
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory, tiny: list[str]) -> list[str]:
-    """Settings of a training on photos that even a random network tells apart, with masks."""
-    root = tmp_path_factory.mktemp("photos")
-    random, names, rows = np.random.default_rng(0), list(COLOURS), ["image,split,labels"]
-    for folder in ("images", "masks"):
-        (root / folder).mkdir()
-    for number in range(60):
-        present = np.flatnonzero(random.random(3) < 0.4).tolist()
-        photo, mask = draw_photo((48, 48), present, number)
-        photo.save(root / "images" / f"p{number:02d}.png")
-        Image.fromarray(mask).save(root / "masks" / f"p{number:02d}.png")
-        rows.append(f"images/p{number:02d}.png,train,{';'.join(names[c] for c in present)}")
-    (root / "labels.csv").write_text("\n".join(rows))
-    (root / "classes.txt").write_text("\n".join(names))
-    return [*tiny, "--data.kind", "folder", "--data.root", str(root), "--rectify.epochs", "1"]
 
 
 @pytest.fixture(scope="module")

@@ -67,6 +67,11 @@ class FPRConfig:
     likeness_trim: float = 0.0
     """Drop a negative that lies nearer to the class's positive prototypes than this share of the positives themselves,
     as its tag may be missing (.5: nearer than half of them). 0 drops none."""
+    suspects: Literal["keep", "drop"] = "drop"
+    """What is done about a photo without the tag of a class that looks as if it showed it, to classifiers that did not
+    see the tag (the rule of `tag2mask audit`): its tag may be missing. keep: it lends the class a negative like any
+    other, the paper. drop: it lends it none. The classification takes the tag at its word either way; `tags.suspects`
+    leaves it out there as well."""
     support: Literal["off", "drop", "weigh"] = "drop"
     """What is done about a negative that resembles the class more than it resembles its fellows, the ranked negatives
     from photos that have no tag in common with its own (all others, where that is so of less than a tenth of the tagged

@@ -18,7 +18,7 @@ from tag2mask.manifests import write_described
 from tag2mask.progress import Reporter
 from tag2mask.runs import method_folder
 from tag2mask.stages.network import SeedSetup
-from tag2mask.stages.tags import read_training_tags
+from tag2mask.stages.tags import read_training_tags, tags_of_pools
 
 IMAGES_FOR_A_CLASS = 4
 """Pictures of suppressed pixels kept for each class, those with the largest share of them."""
@@ -40,7 +40,7 @@ def collect_evidence(config: RunConfig, setup: SeedSetup, run: Path, report: Rep
     fpr = config.fpr
     if not fpr.needs_prototypes() or not folder.is_dir():
         return
-    tags = read_training_tags(run, setup)
+    tags = tags_of_pools(setup, read_training_tags(run, setup), fpr, run)
     targets = torch.tensor(tags, dtype=torch.float32, device=setup.device)
     prototypes = collect(setup.host, setup.inputs, targets, fpr, setup.superclasses, setup.seed + 1000)
     setup.host.eval()

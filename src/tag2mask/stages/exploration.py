@@ -30,7 +30,7 @@ from tag2mask.progress import Reporter
 from tag2mask.stages.evidence import suppressed
 from tag2mask.stages.network import SeedSetup, set_up_seed
 from tag2mask.stages.suppressed import on_grid
-from tag2mask.stages.tags import read_training_tags
+from tag2mask.stages.tags import read_training_tags, tags_of_pools
 from tag2mask.stages.train import load_method
 
 BATCH = 16
@@ -152,7 +152,8 @@ def look_at_all(
     setup, fpr = network.setup, method_config(method, network.config.fpr)
     images = setup.images
     prototypes = load_prototypes(prototypes_file, setup.device)
-    targets = torch.tensor(read_training_tags(network.run, setup), dtype=torch.float32, device=setup.device)
+    tags = tags_of_pools(setup, read_training_tags(network.run, setup), fpr, network.run)
+    targets = torch.tensor(tags, dtype=torch.float32, device=setup.device)
     masks = open_masks(setup.data, images)
     lent = defaultdict(list)  # image -> its negatives
     for c, rank in prototypes.trimmed_valid.nonzero().tolist():

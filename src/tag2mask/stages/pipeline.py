@@ -46,8 +46,7 @@ from tag2mask.stages.refine import (
 )
 from tag2mask.stages.scored import score_maps
 from tag2mask.stages.segment import find_segmenter, predict_split, segmenter_sources, train_segmenter
-from tag2mask.stages.tags import training_tags
-from tag2mask.stages.train import check_before_training, load_method, train_classifier, train_method, warn_of_tags
+from tag2mask.stages.train import check_before_training, load_method, prepare_tags, train_classifier, train_method
 
 GALLERY_IMAGES = 12
 """Images whose maps are kept for the report."""
@@ -64,8 +63,7 @@ def train(config: RunConfig, run: Path, report: Reporter, resume: bool = False, 
         ranks.once(lambda: write_settings(config, run, resume, later))
         for seed in config.seeds:
             setup = set_up_seed(config, run, seed, device, report)
-            tags = training_tags(config, setup, run, report, resume)
-            warn_of_tags(setup, tags, report)
+            tags = prepare_tags(config, setup, run, report, resume)
             train_classifier(config, setup, tags, run, report, resume)
             for method in config.methods:
                 train_method(config, setup, tags, method, run, report, resume)

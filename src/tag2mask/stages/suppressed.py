@@ -23,7 +23,7 @@ from tag2mask.progress import Reporter
 from tag2mask.runs import holding_run
 from tag2mask.stages.network import set_up_seed
 from tag2mask.stages.pipeline import read_settings, require_masks
-from tag2mask.stages.tags import read_training_tags
+from tag2mask.stages.tags import read_training_tags, tags_of_pools
 from tag2mask.stages.train import load_method
 
 BACKGROUND, OTHER_CLASS = "background", "another class"
@@ -75,7 +75,8 @@ def measure_suppressed(run: Path, report: Reporter) -> dict[str, Any]:
         setup = set_up_seed(config, run, seed, device, report)
         masks = require_masks(setup)
         load_method(setup, "cam", run)
-        targets = torch.tensor(read_training_tags(run, setup), dtype=torch.float32, device=device)
+        tags = tags_of_pools(setup, read_training_tags(run, setup), fpr, run)
+        targets = torch.tensor(tags, dtype=torch.float32, device=device)
         levels = fpr.feature_space == "levels"
         prototypes = collect(setup.host, setup.inputs, targets, fpr, setup.superclasses, seed + 1000)
         counts = {"prototypes": Counts(), "activation": Counts()}

@@ -33,6 +33,7 @@ from tag2mask.stages import pipeline
 from tag2mask.stages.evaluate import REFERENCES
 from tag2mask.stages.network import data_of_seed, set_up_seed
 from tag2mask.stages.table import cell
+from tag2mask.stages.tags import SUSPECTS, TAGS
 from tag2mask.stages.train import of_earlier_tests
 
 BEFORE_THE_CAM = ("data.", "tags.", "host.", "views.", "classify.")
@@ -181,9 +182,9 @@ def prepare(run: Path, folder: Path, config: RunConfig, cam_is_shared: bool) -> 
                 shutil.copytree(source, partial, ignore=without_maps)
                 seed_folder(folder, seed).mkdir(exist_ok=True)
                 partial.rename(method_folder(folder, seed, "cam"))
-                tags = seed_folder(run, seed) / "tags.json"
-                if tags.is_file():
-                    shutil.copy(tags, seed_folder(folder, seed))
+                for name in (TAGS, SUSPECTS):
+                    if (seed_folder(run, seed) / name).is_file():
+                        shutil.copy(seed_folder(run, seed) / name, seed_folder(folder, seed))
 
 
 def fill_caches(cells: Sequence[Cell], out: Path, split: str, report: Reporter) -> None:

@@ -1,7 +1,8 @@
 """The tags that training sees: those of the data set; suspects and what a user has blocked count as unknown.
 
 A missing tag puts a true object among the negatives of its class, where it ranks first: it is what the classifier is
-surest of. Unknown pairs of image and class are in no pool and in no classification loss.
+surest of. Unknown pairs of image and class are in no pool and in no classification loss; what ``fpr.suspects`` drops is
+in no pool.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy.typing as npt
 import torch
 
 from tag2mask import ranks
-from tag2mask.config import RunConfig, TagsConfig
+from tag2mask.config import FPRConfig, RunConfig, TagsConfig
 from tag2mask.errors import InputError
 from tag2mask.manifests import write_result
 from tag2mask.noise import out_of_fold_probabilities, suspicion
@@ -26,7 +27,8 @@ from tag2mask.stages.network import SeedSetup
 from tag2mask.stages.origin import set_aside
 
 UNKNOWN = -1
-FILE = "tags.json"
+TAGS = "tags.json"
+SUSPECTS = "suspects.json"
 
 Tags = npt.NDArray[np.bool_]
 TrainingTags = npt.NDArray[np.int8]
@@ -41,7 +43,7 @@ def training_tags(
 
     To be called before the host learns anything: the features that find suspects must not have seen the tags.
     """
-    path = seed_folder(run, setup.seed) / FILE
+    path = seed_folder(run, setup.seed) / TAGS
     if ranks.once(lambda: not tags_stand(setup, run, path, report, resume)):
         ranks.once(lambda: write_training_tags(config, setup, run, path, report))
     return read_training_tags(run, setup)
@@ -94,7 +96,7 @@ def write_training_tags(config: RunConfig, setup: SeedSetup, run: Path, path: Pa
 def read_training_tags(run: Path, setup: SeedSetup) -> TrainingTags:
     """What ``training_tags`` wrote; the tags of the data set where it wrote nothing."""
     tags = setup.images.labels.astype(np.int8)
-    path = seed_folder(run, setup.seed) / FILE
+    path = seed_folder(run, setup.seed) / TAGS
     if path.is_file():
         stored = read_json(path, "tags")
         if stored.get("of") != fingerprint(setup):
@@ -106,6 +108,53 @@ def read_training_tags(run: Path, setup: SeedSetup) -> TrainingTags:
             for image, name in stored[key]:
                 tags[row[image], column[name]] = value
     return tags
+
+
+def find_suspects(setup: SeedSetup, tags: TrainingTags, run: Path, report: Reporter) -> None:
+    """Write to ``suspects.json`` which pairs of the tags (N, C) look as if a tag were missing, unless it is there.
+
+    To be called before the host learns anything, as ``training_tags``.
+    """
+    path = seed_folder(run, setup.seed) / SUSPECTS
+    if ranks.once(lambda: not (path.is_file() and read_json(path, "suspects").get("of") == hash_of_tags(setup, tags))):
+        ranks.once(lambda: write_suspects(setup, tags, path, report))
+
+
+def write_suspects(setup: SeedSetup, tags: TrainingTags, path: Path, report: Reporter) -> None:
+    """The pairs that the rule of the audit flags as missing."""
+    with report.task(f"seed {setup.seed}: suspected tags") as step:
+        probabilities = out_of_fold_probabilities(pooled_features(setup, step), tags > 0, seed=setup.seed)
+    pairs = np.argwhere(suspicion(probabilities, tags > 0).flagged & (tags == 0)).tolist()
+    ids, names = setup.images.ids, setup.images.classes.names
+    write_result(
+        path, {"of": hash_of_tags(setup, tags), "no negatives": [(ids[image], names[c]) for image, c in pairs]}
+    )
+    if pairs:
+        what = "pair of photo and class looks as if its tag were missing: the photo lends"
+        if len(pairs) > 1:
+            what = "pairs of photo and class look as if their tags were missing: the photos lend"
+        report.say(f"seed {setup.seed}: {len(pairs)} {what} no negative: {path}. `tag2mask audit` shows them.")
+
+
+def tags_of_pools(setup: SeedSetup, tags: TrainingTags, settings: FPRConfig, run: Path) -> TrainingTags:
+    """The tags (N, C) as prototypes are collected with them: what ``fpr.suspects`` drops counts as unknown."""
+    path = seed_folder(run, setup.seed) / SUSPECTS
+    if settings.suspects == "keep" or not path.is_file():
+        return tags
+    stored = read_json(path, "suspects")
+    if stored.get("of") != hash_of_tags(setup, tags):
+        raise InputError(f"{path} was made of other tags than the run trains with; train again with --resume.")
+    row = {name: number for number, name in enumerate(setup.images.ids)}
+    column = {name: number for number, name in enumerate(setup.images.classes.names)}
+    result = tags.copy()
+    for image, name in stored["no negatives"]:
+        result[row[image], column[name]] = UNKNOWN
+    return result
+
+
+def hash_of_tags(setup: SeedSetup, tags: TrainingTags) -> str:
+    """Hash (16 digits) of the ids, the classes, the tags of the data set, and those that training sees."""
+    return hashlib.sha256(fingerprint(setup).encode() + tags.tobytes()).hexdigest()[:16]
 
 
 def fingerprint(setup: SeedSetup) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from dataclasses import replace
 from pathlib import Path
@@ -25,11 +24,13 @@ from tag2mask.stages import rivals
 from tag2mask.stages.blocked import blocked_pairs
 from tag2mask.stages.network import SeedSetup, data_of_seed
 from tag2mask.stages.origin import TRAINING, WEIGHTS, Inputs, begin_training, hash_of, known_facts
-from tag2mask.stages.tags import TrainingTags, fingerprint
+from tag2mask.stages.tags import TrainingTags, find_suspects, hash_of_tags, tags_of_pools, training_tags
 
 SUPPORT = "fellows without a common tag, by all tags; of a quarter or none"
 """What ``fpr.support`` means, which no setting says: trainings of versions in which it meant another thing are not
 gone on with."""
+NO_SUSPECTS = "of photos that look as if the tag were missing none"
+"""What ``fpr.suspects`` means, likewise."""
 CLASSIFIER_ALONE = FPRConfig(region_weight=0.0, pixel_weight=0.0)
 
 
@@ -48,6 +49,19 @@ def check_before_training(config: RunConfig) -> None:
     blocked_pairs(config, images)
     for phase in (config.classify, config.rectify):
         check_batch(min(len(images), phase.batch_size))
+
+
+def prepare_tags(config: RunConfig, setup: SeedSetup, run: Path, report: Reporter, resume: bool) -> TrainingTags:
+    """``training_tags``, with warnings, and with ``find_suspects`` where a method leaves suspects out of its pools.
+
+    To be called before the host learns anything.
+    """
+    tags = training_tags(config, setup, run, report, resume)
+    warn_of_tags(setup, tags, report)
+    settings = {method: method_config(method, config.fpr) for method in config.methods}
+    if any(collects(method, fpr) and fpr.suspects == "drop" for method, fpr in settings.items()):
+        find_suspects(setup, tags, run, report)
+    return tags
 
 
 def warn_of_tags(setup: SeedSetup, tags: TrainingTags, report: Reporter) -> None:
@@ -92,14 +106,15 @@ def train_method(
         settings = replace(settings, superclass_trim=False)
         report.warn(f"{method}: the data has no super-classes, so negatives are not trimmed.")
     load_weights(cam, setup.host)
+    pooled = tags_of_pools(setup, tags, settings, run)
     if method == "training_free":
-        save_without_training(setup, tags, settings, folder, report)
+        save_without_training(setup, pooled, settings, folder, report)
         return
     extra = rivals.extra_loss(config, setup, tags, method, setup.seed + 1000, report)
     with report.task(f"seed {setup.seed}: {method}") as step:
         bare = fit(
             setup.host, setup.inputs, tags, config.rectify, settings, setup.superclasses,
-            setup.seed + 1000, folder, step, resume, extra=extra,
+            setup.seed + 1000, folder, step, resume, extra=extra, pool_labels=pooled,
         )  # fmt: skip
     warn_of_bare(setup, tags, method, bare, report)
 
@@ -135,10 +150,19 @@ def load_method(setup: SeedSetup, method: str, run: Path) -> Prototypes | None:
     return load_prototypes(folder / "prototypes.safetensors", setup.device) if method == "training_free" else None
 
 
+def collects(method: str, settings: FPRConfig) -> bool:
+    """Whether a method has prototypes."""
+    return method == "training_free" or settings.needs_prototypes()
+
+
 def facts_of_negatives(method: str, settings: FPRConfig) -> Inputs:
-    """What a training says of ``fpr.support``, where it has a part in it."""
-    collects = method == "training_free" or settings.needs_prototypes()
-    return {"tests of negatives": SUPPORT} if collects and settings.support != "off" else {}
+    """What a training says of ``fpr.support`` and ``fpr.suspects``, where they have a part in it."""
+    if not collects(method, settings):
+        return {}
+    tests = [SUPPORT] if settings.support != "off" else []
+    if settings.suspects != "keep":
+        tests.append(NO_SUSPECTS)
+    return {"tests of negatives": "; ".join(tests)} if tests else {}
 
 
 def of_earlier_tests(run: Path, config: RunConfig) -> bool:
@@ -153,8 +177,7 @@ def of_earlier_tests(run: Path, config: RunConfig) -> bool:
 
 def training_inputs(setup: SeedSetup, tags: TrainingTags) -> Inputs:
     """What a training is made of, beside the settings, which a run does not change."""
-    content = hashlib.sha256(fingerprint(setup).encode() + tags.tobytes())
-    return {"backbone": setup.backbone, "photos": setup.photos, "tags": content.hexdigest()[:16]}
+    return {"backbone": setup.backbone, "photos": setup.photos, "tags": hash_of_tags(setup, tags)}
 
 
 def finished(run: Path, folder: Path, resume: bool, inputs: Inputs, report: Reporter) -> bool:
