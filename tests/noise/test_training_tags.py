@@ -52,9 +52,9 @@ def test_each_pair_is_as_likely_as_any_other() -> None:
     """In 400 draws of a third, each tag is removed in about 133: within five standard deviations."""
     tags = some_tags(0, images=6)
     draws = np.array([with_errors(tags, TagsConfig(remove=1 / 3, add=1 / 3, seed=s), 0) for s in range(400)])
-    for pairs in (tags, ~tags):
-        share = round(pairs.sum() / 3) / pairs.sum()
-        times = (draws != tags)[:, pairs].sum(axis=0)
+    for group in (tags, ~tags):
+        share = round(group.sum() / 3) / group.sum()
+        times = (draws != tags)[:, group].sum(axis=0)
         assert np.abs(times - 400 * share).max() < 5 * np.sqrt(400 * share * (1 - share))
 
 
