@@ -24,8 +24,9 @@ from tag2mask.engine import set_up_torch
 from tag2mask.noise import out_of_fold_probabilities, suspicion
 from tag2mask.presets import PRESETS
 from tag2mask.progress import Reporter
-from tag2mask.stages.audit import COLUMNS, box_of, pooled_features
+from tag2mask.stages.audit import COLUMNS, box_of
 from tag2mask.stages.network import set_up_seed
+from tag2mask.stages.tags import pooled_features
 
 WriteFolder = Callable[..., Path]
 SCENES = 60

@@ -16,7 +16,7 @@ from tag2mask.noise import out_of_fold_probabilities, suspicion
 from tag2mask.progress import Reporter
 from tag2mask.runs import method_folder
 from tag2mask.stages.network import set_up_seed
-from tag2mask.stages.tags import pooled_features
+from tag2mask.stages.tags import judged, pooled_features
 from tests.noise.stored import data_of, pairs, settings_of, weights
 
 METHODS = ("fpr", "paper", "training_free")
@@ -121,3 +121,18 @@ def test_training_says_how_many_there_are(
     count = int(suspects(run).sum())
     text = f"seed 0: {count} pairs of photo and class look as if their tags were missing: the photos lend no negative"
     assert count > 1 and text in capsys.readouterr().err
+
+
+def test_many_photos_are_judged_in_groups_that_hold_every_photo_once(
+    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three groups of 60 photos: what classifiers think of a photo still agrees with the tags, and progress goes on."""
+    setup = set_up_seed(settings_of(runs["drop"]), tmp_path, 0, set_up_torch(1, "cpu"), Reporter(quiet=True))
+    tags = setup.images.labels
+    one = judged(setup, tags, lambda done, total, note="": None)
+    monkeypatch.setattr("tag2mask.stages.tags.JUDGED_AT_ONCE", 25)
+    seen: list[tuple[int, int]] = []
+    three = judged(setup, tags, lambda done, total, note="": seen.append((done, total)))
+    assert [done for done, _ in seen] == sorted({done for done, _ in seen}) and seen[-1] == (60, 60)
+    assert (one != three).any() and np.corrcoef(one.ravel(), three.ravel())[0, 1] > 0.6
+    assert three[tags].mean() > three[~tags].mean() + 0.2

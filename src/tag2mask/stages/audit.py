@@ -19,13 +19,13 @@ from tag2mask.engine import set_up_torch
 from tag2mask.errors import InputError
 from tag2mask.fpr.activation import activated_pixels, relative_activation
 from tag2mask.fpr.regions import region_features
-from tag2mask.noise import Suspicion, out_of_fold_probabilities, positive_likeness, second_opinion, suspicion
+from tag2mask.noise import Suspicion, positive_likeness, second_opinion, suspicion
 from tag2mask.noise.suspects import Kind
 from tag2mask.progress import Reporter, Step
 from tag2mask.runs import holding_run, method_folder, write_text
 from tag2mask.stages.network import SeedSetup, set_up_seed
 from tag2mask.stages.pipeline import read_settings
-from tag2mask.stages.tags import pooled_features
+from tag2mask.stages.tags import judged
 
 RULE = "confident learning"
 COLUMNS = ("image", "class", "kind", "score", "probability", "likeness", "cleanlab", "box", "rule", "decision")
@@ -119,11 +119,8 @@ def audit_run(run: Path, seed: int | None, limit: int, report: Reporter) -> Audi
     device = set_up_torch(config.threads, config.device)
     setup = set_up_seed(config, run, seed, device, report)
     tags = setup.images.labels
-    with report.task("features before training") as step:
-        features = pooled_features(setup, step)
     with report.task("classifiers that did not see the tag") as step:
-        probabilities = out_of_fold_probabilities(features, tags, seed=seed)
-        step(1, 1)
+        probabilities = judged(setup, tags, step)
     found = suspicion(probabilities, tags)
     every = found.ranked()
     pairs = every[:limit]

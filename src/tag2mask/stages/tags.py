@@ -20,6 +20,7 @@ from tag2mask.config import FPRConfig, RunConfig, TagsConfig
 from tag2mask.errors import InputError
 from tag2mask.manifests import write_result
 from tag2mask.noise import out_of_fold_probabilities, suspicion
+from tag2mask.noise.folds import Probabilities
 from tag2mask.progress import Reporter, Step
 from tag2mask.runs import read_json, seed_folder
 from tag2mask.stages.blocked import blocked_pairs
@@ -29,9 +30,12 @@ from tag2mask.stages.origin import set_aside
 UNKNOWN = -1
 TAGS = "tags.json"
 SUSPECTS = "suspects.json"
+JUDGED_AT_ONCE = 10_000
+"""Photos whose features are in memory at a time, for classifiers that see none but these."""
 
 Tags = npt.NDArray[np.bool_]
 TrainingTags = npt.NDArray[np.int8]
+Features = npt.NDArray[np.float32]
 
 
 def training_tags(
@@ -64,7 +68,7 @@ def write_training_tags(config: RunConfig, setup: SeedSetup, run: Path, path: Pa
     unknown = np.zeros_like(given)
     if config.tags.suspects != "keep":
         with report.task(f"seed {setup.seed}: suspected tags") as step:
-            probabilities = out_of_fold_probabilities(pooled_features(setup, step), given, seed=setup.seed)
+            probabilities = judged(setup, given, step)
         unknown = suspicion(probabilities, given).flagged
         if config.tags.suspects == "missing":
             unknown &= ~given
@@ -123,7 +127,7 @@ def find_suspects(setup: SeedSetup, tags: TrainingTags, run: Path, report: Repor
 def write_suspects(setup: SeedSetup, tags: TrainingTags, path: Path, report: Reporter) -> None:
     """The pairs that the rule of the audit flags as missing."""
     with report.task(f"seed {setup.seed}: suspected tags") as step:
-        probabilities = out_of_fold_probabilities(pooled_features(setup, step), tags > 0, seed=setup.seed)
+        probabilities = judged(setup, tags > 0, step)
     pairs = np.argwhere(suspicion(probabilities, tags > 0).flagged & (tags == 0)).tolist()
     ids, names = setup.images.ids, setup.images.classes.names
     write_result(
@@ -175,16 +179,50 @@ def with_errors(tags: Tags, config: TagsConfig, seed: int) -> Tags:
     return result
 
 
+def judged(setup: SeedSetup, tags: Tags, step: Step) -> Probabilities:
+    """What classifiers that did not see an image's tags (N, C) think of it: ``out_of_fold_probabilities``, (N, C).
+
+    Many images come in groups of ``JUDGED_AT_ONCE`` at most, dealt at random; each has classifiers of its own.
+    """
+    number = len(setup.images)
+    groups = -(-number // JUDGED_AT_ONCE)
+    order = np.random.default_rng(setup.seed).permutation(number)
+    group_of = np.empty(number, np.int64)
+    group_of[order] = np.arange(number) % groups
+    result = np.empty(tags.shape)
+    done = 0
+    for group in range(groups):
+        own = group_of == group
+        features = pooled_features(setup, going_on(step, done, number), own)
+        result[own] = out_of_fold_probabilities(features, tags[own], seed=setup.seed)
+        done += len(features)
+    return result
+
+
+def going_on(step: Step, before: int, of: int) -> Step:
+    """Progress of a part of ``of`` images, after ``before`` of them."""
+    return lambda done, total, note="": step(before + done, of, note)
+
+
 @torch.no_grad()
-def pooled_features(setup: SeedSetup, step: Step) -> npt.NDArray[np.float32]:
+def pooled_features(setup: SeedSetup, step: Step, chosen: npt.NDArray[np.bool_] | None = None) -> Features:
     """Mean and maximum over each picture of the backbone's levels, (N, D), before any weights of the run are loaded.
 
     The tags must not have trained them: a network that has learnt a missing tag by heart would not suspect it.
+
+    Args:
+        chosen: boolean, of all images; the others are left out. None: none is.
     """
     setup.host.eval()
+    chosen = np.ones(len(setup.images), np.bool_) if chosen is None else chosen
     rows = []
-    for batch in setup.inputs.plain_batches(32):
-        levels = setup.host.levels(setup.inputs.plain(batch)).values()
-        rows.append(torch.cat([part for level in levels for part in (level.mean((2, 3)), level.amax((2, 3)))], dim=1))
-        step(int(batch[-1]) + 1, len(setup.images))
+    done, total = 0, int(chosen.sum())
+    for all_of_batch in setup.inputs.plain_batches(32):
+        batch = all_of_batch[chosen[all_of_batch]]
+        if len(batch):
+            levels = setup.host.levels(setup.inputs.plain(batch)).values()
+            both = [part for level in levels for part in (level.mean((2, 3)), level.amax((2, 3)))]
+            rows.append(torch.cat(both, dim=1))
+            done += len(batch)
+            step(done, total)
     return torch.cat(rows).cpu().numpy()
