@@ -212,8 +212,12 @@ def test_decisions_on_voc_become_the_json_form(
         (root / "mine.json").write_text(json.dumps({"note": "ours", "labels": tags}))
         settings += ["--data.labels", "mine.json"]
     assert main(["train", "--out", str(run), *tiny, *settings]) == 0
+    capsys.readouterr()
     assert main(["audit", str(run), "--quiet"]) == 0
     assert rows_of(run / "audit" / "suspects.csv") == [], "a single tag teaches nothing about the others"
+    assert "not judged, as too little could be learnt of them: cat, train" in capsys.readouterr().out
+    page = (run / "audit" / "audit.html").read_text()
+    assert "no suspect. Too little could be learnt of cat, train to judge their tags." in page
     decisions = decide(tmp_path / "d.csv", "a1,cat,wrong,,,accept", "a3,train,missing,0.9,,accept")
     assert main(["audit", str(run), "--apply", str(decisions), "--labels-out", str(out)]) == 0
     content = json.loads(out.read_text())

@@ -99,8 +99,10 @@ def test_turning_every_tag_and_probability_round_turns_the_kinds_round(pair: tup
 def test_a_class_of_which_nothing_was_learnt_has_no_suspects(share: float) -> None:
     """Constants, as of a class with one tag; and a classifier that is worse than a guess."""
     tags = np.arange(30)[:, None] % 7 == 0
-    assert not suspicion(np.full((30, 1), share), tags).flagged.any()
-    assert not suspicion(np.where(tags, share / 2, share), tags).flagged.any()
+    for probabilities in (np.full((30, 1), share), np.where(tags, share / 2, share)):
+        found = suspicion(probabilities, tags)
+        assert not found.flagged.any() and found.learnt.tolist() == [False]
+    assert suspicion(np.where(tags, share, share / 2), tags).learnt.tolist() == [True]
 
 
 def test_ranking_is_by_score_then_image_then_class() -> None:

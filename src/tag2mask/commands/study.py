@@ -81,5 +81,7 @@ def audit(arguments: list[str]) -> int:
     missing, wrong = found.flagged["missing"], found.flagged["wrong"]
     shown = f" (the first {len(found.suspects)})" if len(found.suspects) < missing + wrong else ""
     print(f"{missing} tags look missing, {wrong} look wrong: {page.with_name('suspects.csv')}{shown}")
+    if found.not_judged:
+        print(f"not judged, as too little could be learnt of them: {', '.join(found.not_judged)}")
     print(f"page: {page}")
     return 0

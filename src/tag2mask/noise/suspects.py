@@ -41,6 +41,8 @@ class Suspicion:
     """(N, C), from 0 to 1: how much the pair belongs to the other side; the ranking."""
     flagged: npt.NDArray[np.bool_]
     """(N, C): beyond the threshold of its class."""
+    learnt: npt.NDArray[np.bool_]
+    """(C,): classes that were learnt well enough to say anything; no other has a suspect."""
 
     def ranked(self) -> npt.NDArray[np.int64]:
         """Flagged pairs (R, 2) [image, class], most suspicious first, ties by image and class."""
@@ -70,6 +72,7 @@ def suspicion(probabilities: Probabilities, tags: Tags) -> Suspicion:
         weak classifier contradicts many tags that are right.
     """
     score, flagged = np.zeros_like(probabilities), np.zeros_like(tags)
+    learnt = np.zeros(tags.shape[1], np.bool_)
     for c in range(tags.shape[1]):
         tagged, present = tags[:, c], probabilities[:, c]  # (N,)
         if tagged.all() or not tagged.any():
@@ -79,9 +82,9 @@ def suspicion(probabilities: Probabilities, tags: Tags) -> Suspicion:
         bound = np.where(tagged, mirror, threshold)
         larger = max(threshold, mirror)
         score[:, c] = (other - bound + larger) / (1 - threshold - mirror + 2 * larger)
-        learnt = roc_auc_score(tagged, present) >= LEARNT
-        flagged[:, c] = learnt & (other >= bound)
-    return Suspicion(tags, score, flagged)
+        learnt[c] = roc_auc_score(tagged, present) >= LEARNT
+        flagged[:, c] = learnt[c] & (other >= bound)
+    return Suspicion(tags, score, flagged, learnt)
 
 
 def second_opinion(probabilities: Probabilities, tags: Tags) -> npt.NDArray[np.bool_] | None:

@@ -124,11 +124,13 @@ def lead(audit: Audit) -> str:
     """The figures in one or two sentences."""
     missing, wrong = audit.flagged["missing"], audit.flagged["wrong"]
     photos = f"{len(audit.images)} photos"
-    if not missing + wrong:
-        return f"{photos}, no suspect."
     text = f"Of {photos}, {missing} tags look missing and {wrong} look wrong."
+    if not missing + wrong:
+        text = f"{photos}, no suspect."
     if len(audit.suspects) < missing + wrong:
         text += f" Here are the {len(audit.suspects)} most suspicious; --limit shows more."
+    if audit.not_judged:
+        text += f" Too little could be learnt of {', '.join(audit.not_judged)} to judge their tags."
     return text
 
 

@@ -78,6 +78,8 @@ class Audit:
     """The first of the ranking."""
     flagged: dict[Kind, int]
     """How many there are of each kind, shown or not."""
+    not_judged: tuple[str, ...]
+    """Classes that were hardly learnt: nothing is said of their tags."""
     rows: tuple[tuple[str, ...], ...]
     """The suspects as they stand in suspects.csv, in the order of ``COLUMNS``."""
 
@@ -133,7 +135,10 @@ def audit_run(run: Path, seed: int | None, limit: int, report: Reporter) -> Audi
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([COLUMNS, *rows])
     write_text(run / "audit" / "suspects.csv", text.getvalue())
-    return Audit(setup.data, setup.images, suspects, {"missing": len(every) - wrong, "wrong": wrong}, rows)
+    flagged: dict[Kind, int] = {"missing": len(every) - wrong, "wrong": wrong}
+    names = setup.images.classes.names
+    not_judged = tuple(names[c] for c in np.flatnonzero(~found.learnt).tolist())
+    return Audit(setup.data, setup.images, suspects, flagged, not_judged, rows)
 
 
 @torch.no_grad()
