@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from tag2mask.noise import out_of_fold_probabilities, suspicion
-from tag2mask.noise.folds import components, dealt
+from tag2mask.noise import fit_classifiers, out_of_fold_probabilities, suspicion
+from tag2mask.noise.folds import STRENGTH, components, dealt
 
 
 def clouds(images: int, classes: int, dimensions: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -87,10 +89,12 @@ def test_dealing_gives_each_fold_its_share_of_tagged_images() -> None:
 def test_components_keep_all_distances_of_the_standardised_features(shape: tuple[int, int]) -> None:
     features = np.random.default_rng(0).normal(3, 5, size=shape)
     plain = (features - features.mean(0)) / features.std(0)
-    found = components(features)
+    space = components(features)
+    found = space.values
     assert found.shape[1] <= min(shape)
     between = [np.linalg.norm(x[:, None] - x[None], axis=2) for x in (plain, found)]
     np.testing.assert_allclose(*between, atol=1e-6)
+    np.testing.assert_allclose(space.of(features), found, atol=1e-6)
 
 
 def test_removed_tags_rank_far_above_chance() -> None:
@@ -104,3 +108,24 @@ def test_removed_tags_rank_far_above_chance() -> None:
     removed = tags[~left]
     assert average_precision_score(removed, found.score[~left]) > 0.8 > 20 * removed.mean() / 2
     assert removed[found.flagged[~left]].mean() > 0.7
+
+
+@pytest.mark.parametrize(("images", "dimensions"), [(200, 40), (90, 150)])
+def test_other_images_get_the_mean_of_the_folds(images: int, dimensions: int) -> None:
+    """Against scikit-learn's own pipeline on the standardised features, where all directions are kept."""
+    features, tags = clouds(images + 50, 3, dimensions)
+    known, others = features[:images], features[images:]
+    tags[:, 2] = False  # nothing can be learnt of it
+    found = fit_classifiers(known, tags[:images], seed=2)
+    got = found.of(others)
+    random = np.random.default_rng(2)
+    scaled = StandardScaler().fit(known)
+    for c in range(2):
+        fold = dealt(tags[:images, c], 5, random)
+        answers = []
+        for part in range(5):
+            model = LogisticRegression(C=STRENGTH / dimensions, max_iter=1000, tol=1e-8)
+            model.fit(scaled.transform(known[fold != part]), tags[:images][fold != part, c])
+            answers.append(model.predict_proba(scaled.transform(others))[:, 1])
+        np.testing.assert_allclose(got[:, c], np.mean(answers, axis=0), atol=5e-3)
+    assert (got[:, 2] == 0).all()

@@ -147,7 +147,7 @@ def test_maps_and_figures_keep_the_tags_of_the_data_set(runs: dict[str, Path], t
     assert again["methods"] == figures["methods"] and again["tags"] == figures["tags"]
 
 
-def test_tags_are_written_once_and_read_again(runs: dict[str, Path], tmp_path: Path) -> None:
+def test_tags_are_written_once_and_read_again(runs: dict[str, Path], photos: list[str], tmp_path: Path) -> None:
     """Whoever changes them by hand before going on is heard: the stored ones count, not another draw."""
     run = tmp_path / "copy"
     shutil.copytree(runs["both"], run)
@@ -163,7 +163,9 @@ def test_tags_are_written_once_and_read_again(runs: dict[str, Path], tmp_path: P
         shutil.rmtree(run / "seed0" / method)
     assert main(again) == 0
     assert read_tags(run) == changed
-    assert weights(run) == weights(runs["keep"]), "the same removed tags, and nothing is unknown"
+    alike = ["--tags.remove", "0.2", "--fpr.suspects", "keep", "--methods", "fpr"]
+    assert main(["train", "--out", str(tmp_path / "keep"), *photos, *alike]) == 0
+    assert weights(run) == weights(tmp_path / "keep"), "the same removed tags, and nothing is unknown"
 
 
 def test_values_that_are_read_are_those_that_were_given(runs: dict[str, Path], tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def hashes(run: Path, pattern: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("count", COUNTS)
-@pytest.mark.parametrize("pattern", ["seed0/fpr/maps/**/*", "seed0/fpr/masks/**/*", "seed0/fpr/crf/**/*", "seed0/fpr/advcam/maps/**/*", "seed0/tags.json", "gallery.json", "details.json", "details.val.json"])
+@pytest.mark.parametrize("pattern", ["seed0/fpr/maps/**/*", "seed0/fpr/masks/**/*", "seed0/fpr/crf/**/*", "seed0/fpr/advcam/maps/**/*", "seed0/tags.json", "seed0/suspects.json", "gallery.json", "details.json", "details.val.json"])
 def test_maps_and_masks_are_the_same_files(worlds: Worlds, count: int, pattern: str) -> None:
     expected = hashes(worlds[1] / "run", pattern)
     assert expected and hashes(worlds[count] / "run", pattern) == expected

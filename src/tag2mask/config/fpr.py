@@ -70,9 +70,10 @@ class FPRConfig:
     suspects: Literal["keep", "drop"] = "drop"
     """What is done about a photo without the tag of a class that looks as if it showed it, to classifiers that did not
     see the tag (the rule of `tag2mask audit`): its tag may be missing. keep: it lends the class a negative like any
-    other, the paper. drop: it lends it none. The classification takes the tag at its word either way; `tags.suspects`
-    leaves it out there as well. The commands see to it; `collect_prototypes` takes the labels that it is given, of
-    which -1 lends none."""
+    other, the paper. drop: it lends it none, and the class counts as there where the collection asks what else a photo
+    shows: other classes take no pixels that its map activates above tagged_theta. The classification takes the tag at
+    its word either way; where `tags.suspects` leaves suspects out of that, they lend none either. The commands see to
+    it; `collect_prototypes` takes the labels that it is given, of which -1 lends none."""
     support: Literal["off", "drop", "weigh"] = "drop"
     """What is done about a negative that resembles the class more than it resembles its fellows, the ranked negatives
     from photos that have no tag in common with its own (all others, where that is so of less than a tenth of the tagged

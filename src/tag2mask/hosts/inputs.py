@@ -80,11 +80,15 @@ class PhotoInputs:
         pixels = self.pixels(indices, scale)
         return self.host.frozen_part(pixels.flip(3) if mirrored else pixels)
 
-    def plain_batches(self, batch_size: int) -> Iterator[np.ndarray]:
-        """Index batches that ``plain`` can read: one image each where photos keep their own size."""
+    def plain_batches(self, batch_size: int, numbers: np.ndarray | None = None) -> Iterator[np.ndarray]:
+        """Index batches that ``plain`` can read: one image each where photos keep their own size.
+
+        ``numbers``: of the images, all if None.
+        """
         step = 1 if self.views.kind == "crop" else batch_size
-        for start in range(0, len(self.images), step):
-            yield np.arange(start, min(start + step, len(self.images)))
+        numbers = np.arange(len(self.images)) if numbers is None else numbers
+        for start in range(0, len(numbers), step):
+            yield numbers[start : start + step]
 
     def pixels(self, indices: np.ndarray, scale: float) -> Tensor:
         """Normalised photos (N, 3, H, W) at a scale of the view's size, on the device.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tag2mask.noise.folds import out_of_fold_probabilities
+from tag2mask.noise.folds import fit_classifiers, out_of_fold_probabilities
 from tag2mask.noise.suspects import (
     KINDS,
     Suspicion,
@@ -14,6 +14,7 @@ from tag2mask.noise.suspects import (
 __all__ = [
     "KINDS",
     "Suspicion",
+    "fit_classifiers",
     "out_of_fold_probabilities",
     "positive_likeness",
     "second_opinion",

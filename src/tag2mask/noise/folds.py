@@ -6,8 +6,11 @@ the frozen backbone are that classifier, and training one for each fold and clas
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
@@ -24,10 +27,63 @@ ITERATIONS = 200
 """Upper bound of the solver's steps; it ends long before."""
 
 
+@dataclass(frozen=True)
+class Components:
+    """Features in the directions in which the images differ most."""
+
+    values: Probabilities
+    """(N, P) of the images that they were found from, P <= ``COMPONENTS``."""
+    mean: Probabilities
+    deviation: Probabilities
+    """(D,) of those images; 1 for a constant feature, which stays 0."""
+    axes: Probabilities
+    """(D, P) the directions."""
+
+    def of(self, features: npt.NDArray[np.floating]) -> Probabilities:
+        """Other images' features (M, D) in these directions: (M, P)."""
+        with threadpool_limits(1):
+            values: Probabilities = ((np.asarray(features, np.float64) - self.mean) / self.deviation) @ self.axes
+        return values
+
+
+@dataclass(frozen=True)
+class TagClassifiers:
+    """Regressions of each class on some images, one for each fold, which has not seen it."""
+
+    probabilities: Probabilities
+    """(N, C) of each class in these images, by the regressions that were fitted without the image. A class that fewer
+    than two images have, or fewer than two lack, cannot be learnt from the others: it gets its share everywhere."""
+    space: Components
+    weights: Probabilities
+    """(F, P + 1, C), the intercept last."""
+    fitted: npt.NDArray[np.bool_]
+    """(F, C): a class may have fewer folds."""
+
+    def of(self, features: npt.NDArray[np.floating]) -> Probabilities:
+        """What they think of other images, features (M, D), none of which any has seen: the folds' mean, (M, C)."""
+        values = self.space.of(features)  # (M, P)
+        with threadpool_limits(1):
+            answers = expit(values @ self.weights[:, :-1] + self.weights[:, -1:])  # (F, M, C)
+        folds = self.fitted.sum(axis=0)  # (C,)
+        mean = (answers * self.fitted[:, None]).sum(axis=0) / folds.clip(min=1)
+        result: Probabilities = np.where(folds > 0, mean, self.probabilities[:1])  # not learnt: the share
+        return result
+
+
 def out_of_fold_probabilities(
     features: npt.NDArray[np.floating], tags: Tags, folds: int = 5, seed: int = 0
 ) -> Probabilities:
     """Probability of each class in each image, by regressions that were fitted without the image.
+
+    Arguments and the result, (N, C) in [0, 1], as of ``fit_classifiers``.
+    """
+    return fit_classifiers(features, tags, folds, seed).probabilities
+
+
+def fit_classifiers(
+    features: npt.NDArray[np.floating], tags: Tags, folds: int = 5, seed: int = 0
+) -> TagClassifiers:
+    """Fit regressions to all images but a fold, for each fold and class.
 
     Each class has folds of its own, dealt so that each holds its share of the tagged images.
 
@@ -36,23 +92,27 @@ def out_of_fold_probabilities(
         tags: (N, C).
         folds: at least 2; fewer are made of fewer images.
         seed: of the dealing.
-
-    Returns:
-        (N, C), range [0, 1]. A class that fewer than two images have, or fewer than two lack, cannot be learnt from
-        the others: it gets the share of images that have it, everywhere.
     """
-    values = components(features)  # (N, P)
+    space = components(features)
     strength = STRENGTH / max(1, features.shape[1])
-    result = np.tile(tags.mean(axis=0), (len(tags), 1)).astype(np.float64)  # (N, C)
+    number, classes = tags.shape
+    result = np.tile(tags.mean(axis=0), (number, 1)).astype(np.float64)  # (N, C)
+    weights = np.zeros((folds, space.values.shape[1] + 1, classes))
+    fitted = np.zeros((folds, classes), np.bool_)
     random = np.random.default_rng(seed)
-    for c in range(tags.shape[1]):
+    for c in range(classes):
         fold = dealt(tags[:, c], folds, random)
         count = int(tags[:, c].sum())
-        if min(count, len(tags) - count) >= 2:  # then every fitting set has both
-            for number in range(fold.max() + 1):
-                held = fold == number
-                result[held, c] = _fitted(values[~held], tags[~held, c], values[held], strength)
-    return result
+        if min(count, number - count) >= 2:  # then every fitting set has both
+            for part in range(fold.max() + 1):
+                held = fold == part
+                with threadpool_limits(1):
+                    model = LogisticRegression(C=strength, max_iter=ITERATIONS)
+                    model.fit(space.values[~held], tags[~held, c])
+                    result[held, c] = model.predict_proba(space.values[held])[:, 1]
+                weights[part, :, c] = np.append(model.coef_[0], model.intercept_)
+                fitted[part, c] = True
+    return TagClassifiers(result, space, weights, fitted)
 
 
 def dealt(tagged: npt.NDArray[np.bool_], folds: int, random: np.random.Generator) -> npt.NDArray[np.int64]:
@@ -63,27 +123,19 @@ def dealt(tagged: npt.NDArray[np.bool_], folds: int, random: np.random.Generator
     return fold
 
 
-def components(features: npt.NDArray[np.floating]) -> Probabilities:
-    """Standardised features (N, D) in the directions of their largest variance: (N, P), P <= ``COMPONENTS``."""
+def components(features: npt.NDArray[np.floating]) -> Components:
+    """Standardised features (N, D) in the directions of their largest variance."""
     values = np.asarray(features, np.float64)
-    deviation = values.std(axis=0)
-    values = (values - values.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)  # a constant feature stays 0
+    mean, deviation = values.mean(axis=0), values.std(axis=0)
+    deviation = np.where(deviation > 0, deviation, 1.0)
+    values = (values - mean) / deviation
     with threadpool_limits(1):  # sums over threads come in no fixed order
         if len(values) <= values.shape[1]:  # through the smaller of the two products, (N, N) or (D, D)
-            variance, directions = np.linalg.eigh(values @ values.T)
-            rotated = directions * np.sqrt(variance.clip(min=0))
+            variance, directions = np.linalg.eigh(values @ values.T)  # ascending
+            variance, directions = variance[::-1][:COMPONENTS].clip(min=0), directions[:, ::-1][:, :COMPONENTS]
+            rotated = directions * np.sqrt(variance)  # (N, P)
+            axes = values.T @ (rotated / np.where(variance > 0, variance, 1.0))  # (D, P)
         else:
-            variance, directions = np.linalg.eigh(values.T @ values)
-            rotated = values @ directions
-    result: Probabilities = rotated[:, ::-1][:, :COMPONENTS]
-    return result
-
-
-def _fitted(
-    known: Probabilities, tagged: npt.NDArray[np.bool_], asked: Probabilities, strength: float
-) -> Probabilities:
-    """Fit on (M, P) and (M,), answer for (R, P): (R,) in [0, 1]."""
-    with threadpool_limits(1):
-        model = LogisticRegression(C=strength, max_iter=ITERATIONS).fit(known, tagged)
-        answer: Probabilities = model.predict_proba(asked)[:, 1]
-    return answer
+            axes = np.ascontiguousarray(np.linalg.eigh(values.T @ values)[1][:, ::-1][:, :COMPONENTS])
+            rotated = values @ axes
+    return Components(rotated, mean, deviation, axes)

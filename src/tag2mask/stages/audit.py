@@ -25,7 +25,7 @@ from tag2mask.progress import Reporter, Step
 from tag2mask.runs import holding_run, method_folder, write_text
 from tag2mask.stages.network import SeedSetup, set_up_seed
 from tag2mask.stages.pipeline import read_settings
-from tag2mask.stages.tags import judged
+from tag2mask.stages.tags import tag_probabilities
 
 RULE = "confident learning"
 COLUMNS = ("image", "class", "kind", "score", "probability", "likeness", "cleanlab", "box", "rule", "decision")
@@ -122,7 +122,7 @@ def audit_run(run: Path, seed: int | None, limit: int, report: Reporter) -> Audi
     setup = set_up_seed(config, run, seed, device, report)
     tags = setup.images.labels
     with report.task("classifiers that did not see the tag") as step:
-        probabilities = judged(setup, tags, step)
+        probabilities = tag_probabilities(setup, tags, step)
     found = suspicion(probabilities, tags)
     every = found.ranked()
     pairs = every[:limit]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from tag2mask import ranks
 from tag2mask.config import FPRConfig, RunConfig, TagsConfig
 from tag2mask.errors import InputError
 from tag2mask.manifests import write_result
-from tag2mask.noise import out_of_fold_probabilities, suspicion
+from tag2mask.noise import fit_classifiers, suspicion
 from tag2mask.noise.folds import Probabilities
 from tag2mask.progress import Reporter, Step
 from tag2mask.runs import read_json, seed_folder
@@ -30,12 +31,14 @@ from tag2mask.stages.origin import set_aside
 UNKNOWN = -1
 TAGS = "tags.json"
 SUSPECTS = "suspects.json"
-JUDGED_AT_ONCE = 10_000
-"""Photos whose features are in memory at a time, for classifiers that see none but these."""
+LEARNT_FROM = 10_000
+"""Photos that the classifiers of tags learn from, at most: all, or a random sample, which has judged itself out of fold
+and judges the others. Their features are in memory, those of the others are not."""
 
 Tags = npt.NDArray[np.bool_]
 TrainingTags = npt.NDArray[np.int8]
 Features = npt.NDArray[np.float32]
+Numbers = npt.NDArray[np.int64]
 
 
 def training_tags(
@@ -68,7 +71,7 @@ def write_training_tags(config: RunConfig, setup: SeedSetup, run: Path, path: Pa
     unknown = np.zeros_like(given)
     if config.tags.suspects != "keep":
         with report.task(f"seed {setup.seed}: suspected tags") as step:
-            probabilities = judged(setup, given, step)
+            probabilities = tag_probabilities(setup, given, step)
         unknown = suspicion(probabilities, given).flagged
         if config.tags.suspects == "missing":
             unknown &= ~given
@@ -99,60 +102,73 @@ def write_training_tags(config: RunConfig, setup: SeedSetup, run: Path, path: Pa
 
 def read_training_tags(run: Path, setup: SeedSetup) -> TrainingTags:
     """What ``training_tags`` wrote; the tags of the data set where it wrote nothing."""
+    return stored_tags(run, setup, {"unknown, not tagged": UNKNOWN, "unknown, tagged": UNKNOWN})
+
+
+def stored_tags(run: Path, setup: SeedSetup, unknown: dict[str, int]) -> TrainingTags:
+    """The same with other values for what is ``unknown``, by whether it was tagged."""
     tags = setup.images.labels.astype(np.int8)
     path = seed_folder(run, setup.seed) / TAGS
     if path.is_file():
         stored = read_json(path, "tags")
         if stored.get("of") != fingerprint(setup):
             raise InputError(f"{path} was made of other tags than the data set has now; train again with --resume.")
-        row = {name: number for number, name in enumerate(setup.images.ids)}
-        column = {name: number for number, name in enumerate(setup.images.classes.names)}
-        values = {"removed": 0, "added": 1, "unknown, not tagged": UNKNOWN, "unknown, tagged": UNKNOWN}
-        for key, value in values.items():
-            for image, name in stored[key]:
-                tags[row[image], column[name]] = value
+        for key, value in {"removed": 0, "added": 1, **unknown}.items():
+            set_pairs(tags, setup, stored[key], value)
     return tags
 
 
+def set_pairs(tags: TrainingTags, setup: SeedSetup, pairs: list[list[str]], value: int) -> None:
+    """Put a value where ``pairs`` of image and class name, as a file lists them, say."""
+    row = {name: number for number, name in enumerate(setup.images.ids)}
+    column = {name: number for number, name in enumerate(setup.images.classes.names)}
+    for image, name in pairs:
+        tags[row[image], column[name]] = value
+
+
 def find_suspects(setup: SeedSetup, tags: TrainingTags, run: Path, report: Reporter) -> None:
-    """Write to ``suspects.json`` which pairs of the tags (N, C) look as if a tag were missing, unless it is there.
+    """Write to ``suspects.json`` which pairs of the training tags (N, C) look as if a tag were missing, unless it is
+    there, of the same tags, photos and backbone.
 
     To be called before the host learns anything, as ``training_tags``.
     """
     path = seed_folder(run, setup.seed) / SUSPECTS
-    if ranks.once(lambda: not (path.is_file() and read_json(path, "suspects").get("of") == hash_of_tags(setup, tags))):
-        ranks.once(lambda: write_suspects(setup, tags, path, report))
+    made_of = {"tags": hash_of_tags(setup, tags), "photos": setup.photos, "backbone": setup.backbone}
+    if ranks.once(lambda: not (path.is_file() and read_json(path, "suspects").get("of") == made_of)):
+        ranks.once(lambda: write_suspects(setup, tags, run, path, made_of, report))
 
 
-def write_suspects(setup: SeedSetup, tags: TrainingTags, path: Path, report: Reporter) -> None:
-    """The pairs that the rule of the audit flags as missing."""
-    with report.task(f"seed {setup.seed}: suspected tags") as step:
-        probabilities = judged(setup, tags > 0, step)
-    pairs = np.argwhere(suspicion(probabilities, tags > 0).flagged & (tags == 0)).tolist()
+def write_suspects(
+    setup: SeedSetup, tags: TrainingTags, run: Path, path: Path, made_of: dict[str, str], report: Reporter
+) -> None:
+    """The pairs that the rule of the audit flags as missing; what counts as unknown is judged by its tag."""
+    given = stored_tags(run, setup, {"unknown, not tagged": 0, "unknown, tagged": 1}) > 0
+    with report.task(f"seed {setup.seed}: photos that may lack a tag") as step:
+        probabilities = tag_probabilities(setup, given, step)
+    pairs = np.argwhere(suspicion(probabilities, given).flagged & (tags == 0)).tolist()
     ids, names = setup.images.ids, setup.images.classes.names
-    write_result(
-        path, {"of": hash_of_tags(setup, tags), "no negatives": [(ids[image], names[c]) for image, c in pairs]}
-    )
+    write_result(path, {"of": made_of, "no negatives": [(ids[image], names[c]) for image, c in pairs]})
     if pairs:
-        what = "pair of photo and class looks as if its tag were missing: the photo lends"
+        what = "pair of photo and class looks as if its tag were missing: it lends"
         if len(pairs) > 1:
-            what = "pairs of photo and class look as if their tags were missing: the photos lend"
-        report.say(f"seed {setup.seed}: {len(pairs)} {what} no negative: {path}. `tag2mask audit` shows them.")
+            what = "pairs of photo and class look as if their tags were missing: they lend"
+        report.say(f"seed {setup.seed}: {len(pairs)} {what} no negatives (fpr.suspects): {path}.")
 
 
 def tags_of_pools(setup: SeedSetup, tags: TrainingTags, settings: FPRConfig, run: Path) -> TrainingTags:
-    """The tags (N, C) as prototypes are collected with them: what ``fpr.suspects`` drops counts as unknown."""
+    """The tags (N, C) as prototypes are collected with them: what ``fpr.suspects`` drops counts as unknown.
+
+    It is in no pool, and it counts as there wherever the collection asks what else a photo shows. The tags as they are
+    where there is no ``suspects.json``: the run keeps such negatives, or trains with ``tags.suspects``.
+    """
     path = seed_folder(run, setup.seed) / SUSPECTS
     if settings.suspects == "keep" or not path.is_file():
         return tags
     stored = read_json(path, "suspects")
-    if stored.get("of") != hash_of_tags(setup, tags):
+    if stored.get("of", {}).get("tags") != hash_of_tags(setup, tags):
         raise InputError(f"{path} was made of other tags than the run trains with; train again with --resume.")
-    row = {name: number for number, name in enumerate(setup.images.ids)}
-    column = {name: number for number, name in enumerate(setup.images.classes.names)}
     result = tags.copy()
-    for image, name in stored["no negatives"]:
-        result[row[image], column[name]] = UNKNOWN
+    set_pairs(result, setup, stored["no negatives"], UNKNOWN)
     return result
 
 
@@ -179,50 +195,42 @@ def with_errors(tags: Tags, config: TagsConfig, seed: int) -> Tags:
     return result
 
 
-def judged(setup: SeedSetup, tags: Tags, step: Step) -> Probabilities:
-    """What classifiers that did not see an image's tags (N, C) think of it: ``out_of_fold_probabilities``, (N, C).
-
-    Many images come in groups of ``JUDGED_AT_ONCE`` at most, dealt at random; each has classifiers of its own.
-    """
+def tag_probabilities(setup: SeedSetup, tags: Tags, step: Step) -> Probabilities:
+    """What classifiers that did not see an image's tags (N, C) think of it, (N, C): ``fit_classifiers``."""
     number = len(setup.images)
-    groups = -(-number // JUDGED_AT_ONCE)
     order = np.random.default_rng(setup.seed).permutation(number)
-    group_of = np.empty(number, np.int64)
-    group_of[order] = np.arange(number) % groups
+    sample, others = np.sort(order[:LEARNT_FROM]), np.sort(order[LEARNT_FROM:])
     result = np.empty(tags.shape)
-    done = 0
-    for group in range(groups):
-        own = group_of == group
-        features = pooled_features(setup, going_on(step, done, number), own)
-        result[own] = out_of_fold_probabilities(features, tags[own], seed=setup.seed)
-        done += len(features)
+    classifiers = fit_classifiers(pooled_features(setup, step, sample), tags[sample], seed=setup.seed)
+    result[sample] = classifiers.probabilities
+    for batch, features in batches_of_features(setup, others):
+        result[batch] = classifiers.of(features)
+        step(len(sample) + int(np.searchsorted(others, batch[-1])) + 1, number)
     return result
 
 
-def going_on(step: Step, before: int, of: int) -> Step:
-    """Progress of a part of ``of`` images, after ``before`` of them."""
-    return lambda done, total, note="": step(before + done, of, note)
-
-
-@torch.no_grad()
-def pooled_features(setup: SeedSetup, step: Step, chosen: npt.NDArray[np.bool_] | None = None) -> Features:
+def pooled_features(setup: SeedSetup, step: Step, numbers: Numbers | None = None) -> Features:
     """Mean and maximum over each picture of the backbone's levels, (N, D), before any weights of the run are loaded.
 
     The tags must not have trained them: a network that has learnt a missing tag by heart would not suspect it.
 
     Args:
-        chosen: boolean, of all images; the others are left out. None: none is.
+        numbers: (N,) of the images, ascending; all if None.
     """
-    setup.host.eval()
-    chosen = np.ones(len(setup.images), np.bool_) if chosen is None else chosen
     rows = []
-    done, total = 0, int(chosen.sum())
-    for all_of_batch in setup.inputs.plain_batches(32):
-        batch = all_of_batch[chosen[all_of_batch]]
-        if len(batch):
-            levels = setup.host.levels(setup.inputs.plain(batch)).values()
-            both = [part for level in levels for part in (level.mean((2, 3)), level.amax((2, 3)))]
-            rows.append(torch.cat(both, dim=1))
-            done += len(batch)
-            step(done, total)
-    return torch.cat(rows).cpu().numpy()
+    done = 0
+    for batch, features in batches_of_features(setup, numbers):
+        rows.append(features)
+        done += len(batch)
+        step(done, len(setup.images))
+    return np.concatenate(rows)
+
+
+@torch.no_grad()
+def batches_of_features(setup: SeedSetup, numbers: Numbers | None) -> Iterator[tuple[Numbers, Features]]:
+    """The same, batch by batch: numbers (B,) and features (B, D)."""
+    setup.host.eval()
+    for batch in setup.inputs.plain_batches(32, numbers):
+        levels = setup.host.levels(setup.inputs.plain(batch)).values()
+        both = [part for level in levels for part in (level.mean((2, 3)), level.amax((2, 3)))]
+        yield batch, torch.cat(both, dim=1).cpu().numpy()

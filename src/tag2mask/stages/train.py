@@ -54,12 +54,15 @@ def check_before_training(config: RunConfig) -> None:
 def prepare_tags(config: RunConfig, setup: SeedSetup, run: Path, report: Reporter, resume: bool) -> TrainingTags:
     """``training_tags``, with warnings, and with ``find_suspects`` where a method leaves suspects out of its pools.
 
+    Where ``tags.suspects`` leaves them out of all learning they are in no pool either, and nothing is looked for twice.
+
     To be called before the host learns anything.
     """
     tags = training_tags(config, setup, run, report, resume)
     warn_of_tags(setup, tags, report)
     settings = {method: method_config(method, config.fpr) for method in config.methods}
-    if any(collects(method, fpr) and fpr.suspects == "drop" for method, fpr in settings.items()):
+    dropped = any(needs_pools(method, fpr) and fpr.suspects == "drop" for method, fpr in settings.items())
+    if dropped and config.tags.suspects == "keep":
         find_suspects(setup, tags, run, report)
     return tags
 
@@ -99,6 +102,9 @@ def train_method(
     settings = method_config(method, config.fpr)
     inputs = {**training_inputs(setup, tags), "weights of the CAM": hash_of(cam)}
     inputs.update(facts_of_negatives(method, settings))
+    pool_tags = tags_of_pools(setup, tags, settings, run)
+    if needs_pools(method, settings) and settings.suspects == "drop":
+        inputs["suspected tags"] = hash_of_tags(setup, pool_tags)
     if finished(run, folder, resume, inputs, report):
         load_weights(folder / WEIGHTS, setup.host)
         return
@@ -106,31 +112,35 @@ def train_method(
         settings = replace(settings, superclass_trim=False)
         report.warn(f"{method}: the data has no super-classes, so negatives are not trimmed.")
     load_weights(cam, setup.host)
-    pooled = tags_of_pools(setup, tags, settings, run)
     if method == "training_free":
-        save_without_training(setup, pooled, settings, folder, report)
+        bare = save_without_training(setup, pool_tags, settings, folder, report)
+        warn_of_bare(setup, tags, method, bare, report)
         return
     extra = rivals.extra_loss(config, setup, tags, method, setup.seed + 1000, report)
     with report.task(f"seed {setup.seed}: {method}") as step:
         bare = fit(
             setup.host, setup.inputs, tags, config.rectify, settings, setup.superclasses,
-            setup.seed + 1000, folder, step, resume, extra=extra, pool_labels=pooled,
+            setup.seed + 1000, folder, step, resume, extra=extra, pool_labels=pool_tags,
         )  # fmt: skip
     warn_of_bare(setup, tags, method, bare, report)
 
 
 def save_without_training(
     setup: SeedSetup, tags: TrainingTags, settings: FPRConfig, folder: Path, report: Reporter
-) -> None:
-    """One prototype pass over the class activation map; its weights and these prototypes are the method."""
+) -> list[int]:
+    """One prototype pass over the class activation map; its weights and these prototypes are the method.
+
+    Returns:
+        Classes that have no negative prototype.
+    """
     ranks.once(lambda: folder.mkdir(parents=True, exist_ok=True))
     targets = torch.tensor(tags, dtype=torch.float32, device=setup.device)
     with report.task(f"seed {setup.seed}: prototypes") as step:
         prototypes = collect(setup.host, setup.inputs, targets, settings, setup.superclasses, setup.seed + 1000)
         step(1, 1)
-    warn_of_bare(setup, tags, "training_free", prototypes.without_negatives(), report)
     ranks.once(lambda: save_prototypes(folder / "prototypes.safetensors", prototypes))
     ranks.once(lambda: save_weights(folder / WEIGHTS, setup.host))
+    return prototypes.without_negatives()
 
 
 def warn_of_bare(setup: SeedSetup, tags: TrainingTags, method: str, bare: list[int], report: Reporter) -> None:
@@ -150,14 +160,14 @@ def load_method(setup: SeedSetup, method: str, run: Path) -> Prototypes | None:
     return load_prototypes(folder / "prototypes.safetensors", setup.device) if method == "training_free" else None
 
 
-def collects(method: str, settings: FPRConfig) -> bool:
+def needs_pools(method: str, settings: FPRConfig) -> bool:
     """Whether a method has prototypes."""
     return method == "training_free" or settings.needs_prototypes()
 
 
 def facts_of_negatives(method: str, settings: FPRConfig) -> Inputs:
     """What a training says of ``fpr.support`` and ``fpr.suspects``, where they have a part in it."""
-    if not collects(method, settings):
+    if not needs_pools(method, settings):
         return {}
     tests = [SUPPORT] if settings.support != "off" else []
     if settings.suspects != "keep":
