@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -168,11 +170,14 @@ def test_training_says_how_many_there_are(
     assert count > 1 and text in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("views", ["square", "crop"])
 def test_of_many_photos_a_sample_is_learnt_from_and_all_are_judged(
-    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    views: Literal["square", "crop"], runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of 60 photos 40: what is thought of them and of the others agrees with the tags, and progress goes on to all."""
-    setup = set_up_seed(settings_of(runs["drop"]), tmp_path, 0, set_up_torch(1, "cpu"), Reporter(quiet=True))
+    config = settings_of(runs["drop"])
+    config = replace(config, views=replace(config.views, kind=views))
+    setup = set_up_seed(config, tmp_path, 0, set_up_torch(1, "cpu"), Reporter(quiet=True))
     tags = setup.images.labels
     whole = tag_probabilities(setup, tags, lambda done, total, note="": None)
     monkeypatch.setattr("tag2mask.stages.tags.LEARNT_FROM", 40)
