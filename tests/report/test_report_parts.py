@@ -17,7 +17,7 @@ from PIL import Image
 
 from tag2mask.maps.store import StoredMaps
 from tag2mask.report.curves import chart, ticks
-from tag2mask.report.figures import Figures, context_tables, difference_rows
+from tag2mask.report.figures import Figures, context_tables, difference_rows, miou_table
 from tag2mask.report.gallery import MOST_NEGATIVES, chosen_ranks, predicted
 from tag2mask.report.pictures import HEAT, heat_uri, regions_uri
 from tag2mask.report.words import with_figures
@@ -117,6 +117,19 @@ def test_words_without_the_control_compare_nothing(
     words = with_figures(read_settings(finished_run), Figures(summary, details))
     assert "CAM trained on is not among the scored methods" in words.lead
     assert words.tiles == []
+
+
+def test_the_highest_of_every_column_is_marked_and_so_is_what_is_printed_as_high(
+    summary: dict[str, Any], details: dict[str, Any]
+) -> None:
+    """Pixel AP is a column like the others."""
+    for number, method in enumerate(("cam", "continued", "halo", "fpr")):
+        for protocol in ("gtfree", "fixed", "matched", "oracle"):
+            summary["methods"][method][protocol]["miou"]["mean"] = 40.0 + number % 2
+        summary["methods"][method]["matched"]["pixel_ap"]["mean"] = 70.0 - number if number else 68.98
+    table = {row["method"]: row for row in miou_table(Figures(summary, details))}
+    assert all(cell["best"] == (name in ("continued", "fpr")) for name, row in table.items() for cell in row["cells"])
+    assert {name for name, row in table.items() if row["pixel_ap"]["best"]} == {"cam", "continued"}
 
 
 def test_intervals_lie_on_one_axis_around_zero(summary: dict[str, Any], details: dict[str, Any]) -> None:

@@ -132,8 +132,9 @@ def best(figures: Figures, protocol: str, name: str) -> set[str]:
 
 
 def miou_table(figures: Figures) -> list[dict[str, Any]]:
-    """A row for each method: mIoU under each protocol."""
+    """A row for each method: mIoU under each protocol, and pixel AP."""
     tops = {protocol: best(figures, protocol, "miou") for protocol in COLUMNS}
+    top_ap = best(figures, "matched", "pixel_ap")
     return [
         {
             "method": method,
@@ -147,7 +148,7 @@ def miou_table(figures: Figures) -> list[dict[str, Any]]:
                 }
                 for protocol in COLUMNS
             ],
-            "pixel_ap": figures.text(method, "matched", "pixel_ap"),
+            "pixel_ap": {"text": figures.text(method, "matched", "pixel_ap"), "best": method in top_ap},
         }
         for method in figures.methods
     ]
