@@ -20,6 +20,7 @@ from tag2mask.presets import PRESETS, for_host
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 WRONG_VALUE = re.compile(r'Parser key "(?P<key>[^"]+)": Expected (?P<kind>.+?)\. Got value: (?P<value>.*)')
+MISSING = re.compile(r"the following arguments are required: (?P<names>.*)")
 KINDS = {"a <class 'int'>": "a whole number", "a <class 'float'>": "a number", "a <class 'bool'>": "true or false"}
 """How the parser calls a type, and how a person would."""
 
@@ -39,6 +40,11 @@ class SettingsParser(ArgumentParser):
         if wrong:
             kind = re.sub(r"a typing\.Literal\[(.*)\]", r"one of \1", wrong["kind"])
             raise InputError(f"--{wrong['key']} is {wrong['value']!r}; expected {KINDS.get(kind, kind)}.")
+        missing = MISSING.fullmatch(message)
+        if missing:
+            names = [f"--{name}" if f"--{name}" in self._option_string_actions else name.upper()
+                     for name in missing["names"].split(", ")]  # fmt: skip
+            raise InputError(f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} missing; see --help.")
         raise InputError(self.with_suggestion(message))
 
     def parse_args(self, args: Sequence[str], **options: Any) -> Any:  # type: ignore[override]

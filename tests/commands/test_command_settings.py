@@ -115,9 +115,18 @@ def test_settings_that_do_not_go_together(
     assert all(part in text for part in parts)
 
 
-def test_out_is_required(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train"]) == 2
-    assert "out" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["train"], "--out is missing; see --help."), (["evaluate"], "RUN is missing; see --help."),
+        (["sweep", "runs/x"], "--out and --vary are missing; see --help."),
+    ],
+)  # fmt: skip
+def test_what_is_required_is_named_as_it_is_typed(
+    arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert capsys.readouterr().err.strip() == f"error: {expected}"
 
 
 def test_yaml_file_and_what_wins(tmp_path: Path) -> None:
