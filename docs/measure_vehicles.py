@@ -26,11 +26,15 @@ from tag2mask.stages.train import load_method
 VEHICLES, WHEELED = ("car", "bus", "train"), ("car", "bus")
 DARK = 60
 """A pixel is dark when no channel is above this, of 255."""
+OUTSIDE: dict[str, Any] = {"suspects": "keep", "support": "off", "refill": 1}
+NONE: dict[str, Any] = {**OUTSIDE, "tagged_theta": 1.0}
 SETTINGS: dict[str, dict[str, Any]] = {
-    "none": {"tagged_theta": 1.0, "support": "off", "refill": 1},
-    "outside": {"support": "off", "refill": 1},
+    "none": NONE,
+    "explained": {**NONE, "explained_trim": True},
+    "given": {**NONE, "superclass_trim": True},
+    "outside": OUTSIDE,
+    "outside and support": {"suspects": "keep"},
     "the default": {},
-    "given": {"tagged_theta": 1.0, "support": "off", "refill": 1, "superclass_trim": True},
     "given, on top of the default": {"superclass_trim": True},
 }
 
@@ -73,7 +77,7 @@ def main() -> None:
         tags = read_training_tags(run, setup)
         for name, options in SETTINGS.items():
             fpr = replace(config.fpr, **options)
-            targets = torch.tensor(tags_of_pools(setup, tags, fpr, run), dtype=torch.float32, device=device)
+            targets = torch.tensor(tags_of_pools(config.tags, setup, tags, fpr, run), dtype=torch.float32, device=device)
             rows[name].append(measure(setup, targets, fpr))
     print("| setting | true vehicle pixels pushed down* | wheels pushed down* | negatives of a class |")
     print("|---|---|---|---|")

@@ -217,3 +217,12 @@ def first_difference(stored: Any, given: Any, prefix: str = "") -> str:
                 return found
         return ""
     return "" if stored == given else prefix.rstrip(".")
+
+
+def says(content: Any, name: str) -> bool:
+    """Whether settings as a file has them, nested, say anything of a dotted name."""
+    for key in name.split("."):
+        if not isinstance(content, dict) or key not in content:
+            return False
+        content = content[key]
+    return True

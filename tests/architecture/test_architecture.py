@@ -155,15 +155,14 @@ from tag2mask.config import *
 from tag2mask.presets import PRESETS
 from tag2mask.progress import Reporter
 from tag2mask.stages.network import set_up_seed
-from tag2mask.stages.tags import training_tags
-from tag2mask.stages.train import train_classifier, train_method
+from tag2mask.stages.train import prepare_tags, train_classifier, train_method
 host = replace(PRESETS["paper"].host, backbone="test_efficientnet", weights="none", freeze="blocks.3")
 phase = OptimiserConfig(epochs=1, batch_size=4, learning_rate=0.5)
 data = DataConfig(cooccur=CooccurConfig(images=8, size=64))
 config = RunConfig(data=data, host=host, views=ViewsConfig(size=64), classify=phase, rectify=phase)
 run, report = Path({str(tmp_path)!r}), Reporter(quiet=True)
 setup = set_up_seed(config, run, 0, tag2mask.engine.set_up_torch(1, "cpu"), report)
-tags = training_tags(config, setup, run, report)
+tags = prepare_tags(config, setup, run, report, False)
 train_classifier(config, setup, tags, run, report, False)
 train_method(config, setup, tags, "fpr", run, report, False)
 print(json.dumps(sorted(name for name in sys.modules if name.startswith("tag2mask"))))

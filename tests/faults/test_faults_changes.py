@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from tag2mask.cli import main
-from tag2mask.config import FPRConfig
+from tag2mask.config import FPRConfig, TagsConfig
 from tag2mask.presets import METHODS, method_config
 from tag2mask.stages.pipeline import read_settings
 from tag2mask.stages.train import facts_of_negatives, of_earlier_tests
@@ -138,14 +138,19 @@ def test_a_training_of_a_version_with_another_test_of_negatives(own: Path, capsy
 
 
 def test_only_what_tests_negatives_says_how() -> None:
-    told = {method for method in METHODS if method != "cam" and facts_of_negatives(method, method_config(method, FPRConfig()))}
+    def facts(method: str, fpr: FPRConfig, tags: TagsConfig | None = None) -> dict[str, str]:
+        return facts_of_negatives(tags or TagsConfig(), method, fpr)
+
+    told = {method for method in METHODS if method != "cam" and facts(method, method_config(method, FPRConfig()))}
     assert told == {"fpr", "training_free"}
     off = FPRConfig(support="off", suspects="keep")
-    assert not any(facts_of_negatives(method, method_config(method, off)) for method in told)
+    assert not any(facts(method, method_config(method, off)) for method in told)
     for part in ({"support": "off"}, {"suspects": "keep"}, {}):
-        said_of = {str(facts_of_negatives(method, FPRConfig(**part))) for method in told}
+        said_of = {str(facts(method, FPRConfig(**part))) for method in told}
         assert len(said_of) == 1 and "tests of negatives" in said_of.pop(), "either of them is a test"
     differing = [FPRConfig(), FPRConfig(support="off"), FPRConfig(suspects="keep")]
-    assert len({str(facts_of_negatives("fpr", fpr)) for fpr in differing}) == 3
+    assert len({str(facts("fpr", fpr)) for fpr in differing}) == 3
     by_activation = method_config("training_free", FPRConfig(pixel_select="halo"))
-    assert facts_of_negatives("training_free", by_activation), "it collects whatever the pixel term does"
+    assert facts("training_free", by_activation), "it collects whatever the pixel term does"
+    unlearnt, kept = TagsConfig(suspects="missing"), FPRConfig(suspects="keep")
+    assert facts("fpr", FPRConfig(), unlearnt) == facts("fpr", kept, unlearnt), "in no pool either way"

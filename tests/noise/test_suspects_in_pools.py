@@ -19,6 +19,7 @@ from tag2mask.noise import out_of_fold_probabilities, suspicion
 from tag2mask.progress import Reporter
 from tag2mask.runs import method_folder
 from tag2mask.stages.network import set_up_seed
+from tag2mask.stages.sweep import combinations
 from tag2mask.stages.tags import pooled_features, tag_probabilities
 from tests.noise.stored import data_of, pairs, settings_of, weights
 
@@ -104,6 +105,57 @@ def test_suspects_of_other_tags_are_an_error_that_says_what_to_do(
     assert f"{path} was made of other tags than the run trains with; train again with --resume." in error
 
 
+def test_suspects_that_are_lost_are_missed_and_those_that_are_damaged_found_again(
+    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "copy"
+    shutil.copytree(runs["drop"], run)
+    path = run / "seed0" / "suspects.json"
+    content = path.read_bytes()
+    path.unlink()
+    assert main(["evaluate", str(run), "--suppressed", "--quiet"]) == 2
+    assert f"there is no {path}, which fpr.suspects needs; train fpr with --resume" in capsys.readouterr().err
+    path.write_bytes(content[:50])
+    assert main(["train", "--out", str(run), "--config", str(run / "settings.yaml"), "--resume"]) == 0
+    assert f"{path} is damaged: photos that may lack a tag are looked for again." in capsys.readouterr().err
+    assert path.read_bytes() == content and not (run / "set_aside").exists()
+
+
+def test_methods_without_prototypes_do_not_ask_for_suspects(
+    photos: list[str], runs: dict[str, Path], tmp_path: Path
+) -> None:
+    """A tag is corrected, and only a control is trained on: suspects of the tags as they were are no hindrance."""
+    run, root = tmp_path / "copy", tmp_path / "photos"
+    shutil.copytree(photos[photos.index("--data.root") + 1], root)
+    own = [*photos, "--data.root", str(root), "--out", str(run)]
+    assert main(["train", *own, "--methods", "continued,fpr"]) == 0
+    table = root / "labels.csv"
+    lines = table.read_text().split("\n")
+    row = next(number for number, line in enumerate(lines) if ";" in line)
+    lines[row] = lines[row].rpartition(";")[0]
+    table.write_text("\n".join(lines))
+    assert main(["train", *own, "--methods", "continued", "--resume"]) == 0
+    assert (run / "seed0" / "continued" / "weights.safetensors").is_file()
+
+
+def test_a_run_that_is_older_than_the_setting(
+    photos: list[str], runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its settings do not say how its negatives were chosen; where they are made to, it is gone on with as it was."""
+    run = tmp_path / "copy"
+    shutil.copytree(runs["keep"], run)
+    path = run / "settings.yaml"
+    settings = path.read_text()
+    path.write_text(settings.replace("  suspects: keep\n  support", "  support"))
+    again = ["train", "--out", str(run), *photos, "--tags.remove", "0.2", "--methods", ",".join(METHODS), "--resume"]
+    assert main([*again, "--fpr.suspects", "keep"]) == 2
+    error = capsys.readouterr().err
+    assert f"--resume: {path} is older than fpr.suspects, so the default holds; write another there." in error
+    path.write_text(settings)
+    assert main([*again, "--fpr.suspects", "keep"]) == 0
+    assert weights(run) == weights(runs["keep"]) and not (run / "set_aside").exists()
+
+
 def test_what_is_measured_of_the_first_step_leaves_them_out_as_well(runs: dict[str, Path], tmp_path: Path) -> None:
     """The pixels that ``--suppressed`` counts are chosen by the prototypes of the training's first collection."""
     found = []
@@ -111,16 +163,33 @@ def test_what_is_measured_of_the_first_step_leaves_them_out_as_well(runs: dict[s
         run = tmp_path / name
         shutil.copytree(runs[name], run)
         assert main(["evaluate", str(run), "--suppressed", "--quiet"]) == 0
+        assert main(["report", str(run), "--quiet"]) == 0
+        with np.load(run / "seed0" / "fpr" / "evidence.npz") as evidence:
+            lent = [(image, c) for c, image in evidence["source"].tolist()]
+        assert lent and any(suspects(runs["drop"])[pair] for pair in lent) == (name == "keep")
         found.append(json.loads((run / "suppressed.json").read_text())["seeds"]["0"])
     assert found[0]["prototypes"] != found[1]["prototypes"] and found[0]["activation"] == found[1]["activation"]
 
 
 def test_a_sweep_looks_for_them_where_a_cell_drops_them(runs: dict[str, Path], tmp_path: Path) -> None:
-    """Both cells give what trainings of their own give, whichever the run that is swept has."""
-    sweep = ["sweep", str(runs["keep"]), "--out", str(tmp_path / "cells"), "--methods", "fpr", "--jobs", "1", "--quiet"]
-    assert main([*sweep, "--vary", "fpr.suspects=keep,drop"]) == 0
-    for name in ("drop", "keep"):
-        assert weights(tmp_path / "cells" / f"suspects={name}") == weights(runs[name])
+    """Both cells give what trainings of their own give, whichever the run that is swept has, and what it has is kept."""
+    for base in ("keep", "drop"):
+        out = tmp_path / base
+        sweep = ["sweep", str(runs[base]), "--out", str(out), "--methods", "fpr", "--jobs", "1", "--quiet"]
+        assert main([*sweep, "--vary", "fpr.suspects=keep,drop"]) == 0
+        for name in ("drop", "keep"):
+            assert weights(out / f"suspects={name}") == weights(runs[name])
+    for base in ("keep", "drop"):
+        seed = tmp_path / base / "suspects=drop" / "seed0"
+        assert (seed / "suspects.json").read_bytes() == (runs["drop"] / "seed0" / "suspects.json").read_bytes()
+        written = (seed / "manifest.jsonl").is_file()
+        assert written == (base == "keep"), "what the swept run has is copied, and not looked for again"
+
+
+def test_cells_of_both_settings_of_suspects_are_told_apart(runs: dict[str, Path], tmp_path: Path) -> None:
+    config = settings_of(runs["drop"])
+    cells = combinations(config, ["tags.suspects=keep,missing", "fpr.suspects=keep,drop", "fpr.refill=1,2"])
+    assert cells[1][0] == "tags.suspects=keep,fpr.suspects=keep,refill=2" and len(cells) == 8
 
 
 def test_other_photos_under_the_same_tags_are_looked_at_again(

@@ -19,7 +19,7 @@ from tag2mask.presets import PRESETS
 from tag2mask.progress import Reporter
 from tag2mask.stages import pipeline
 from tag2mask.stages.network import set_up_seed
-from tag2mask.stages.train import train_classifier, train_method
+from tag2mask.stages.train import prepare_tags, train_classifier, train_method
 
 STEP = OptimiserConfig(kind="sgd", epochs=1, batch_size=17, learning_rate=0.01)
 """One step, over a batch that two and four processes cannot share evenly."""
@@ -47,7 +47,7 @@ def steps_of_every_host(out: Path) -> None:
     for kind in ("cam", "seam", "mctformer"):
         config, run = settings(kind), out / kind
         setup = set_up_seed(config, run, 0, torch.device("cpu"), QUIET)
-        tags = setup.images.labels.astype(np.int8)
+        tags = prepare_tags(config, setup, run, QUIET, resume=False)
         train_classifier(config, setup, tags, run, QUIET, resume=False)
         train_method(config, setup, tags, "fpr", run, QUIET, resume=False)
 

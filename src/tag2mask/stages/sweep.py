@@ -139,12 +139,14 @@ def combinations(base: RunConfig, vary: Sequence[str]) -> list[Cell]:
     add_run_settings(parser)
     defaults = dict(flattened(asdict(base)))
     parser.set_defaults(defaults)
+    last = [key.split(".")[-1] for key in keys]
+    short = {key: key if last.count(word) > 1 else word for key, word in zip(keys, last, strict=True)}
     cells = []
     for chosen in itertools.product(*values):
         pairs = [(key, as_meant(value, defaults.get(key))) for key, value in zip(keys, chosen, strict=True)]
         options = [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in pairs]
         told = [(key, value) for (key, value), several in zip(pairs, values, strict=True) if len(several) > 1] or pairs
-        name = ",".join(f"{key.split('.')[-1]}={value}" for key, value in told)
+        name = ",".join(f"{short[key]}={value}" for key, value in told)
         cells.append((name.replace("/", "_")[:NAME_LENGTH], run_config(parser.parse_args(options))))
     names = [name for name, _ in cells]
     if len(set(names)) < len(names):

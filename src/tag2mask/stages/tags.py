@@ -134,8 +134,20 @@ def find_suspects(setup: SeedSetup, tags: TrainingTags, run: Path, report: Repor
     """
     path = seed_folder(run, setup.seed) / SUSPECTS
     made_of = {"tags": hash_of_tags(setup, tags), "photos": setup.photos, "backbone": setup.backbone}
-    if ranks.once(lambda: not (path.is_file() and read_json(path, "suspects").get("of") == made_of)):
+    if ranks.once(lambda: not suspects_stand(path, made_of, report)):
         ranks.once(lambda: write_suspects(setup, tags, run, path, made_of, report))
+
+
+def suspects_stand(path: Path, made_of: dict[str, str], report: Reporter) -> bool:
+    """Whether suspects of the same are there; what is damaged is not, as nobody's work is lost with it."""
+    if not path.is_file():
+        return False
+    try:
+        known: bool = read_json(path, "suspects").get("of") == made_of
+    except InputError:
+        report.say(f"{path} is damaged: photos that may lack a tag are looked for again.")
+        return False
+    return known
 
 
 def write_suspects(
@@ -155,15 +167,31 @@ def write_suspects(
         report.say(f"seed {setup.seed}: {len(pairs)} {what} no negatives (fpr.suspects): {path}.")
 
 
-def tags_of_pools(setup: SeedSetup, tags: TrainingTags, settings: FPRConfig, run: Path) -> TrainingTags:
+def drops_suspects(config: TagsConfig, settings: FPRConfig) -> bool:
+    """Whether suspects are in no pool, but in the classification; where ``tags.suspects`` leaves them out of all
+    learning, they are in no pool either, and nothing is looked for twice.
+    """
+    return settings.suspects == "drop" and config.suspects == "keep"
+
+
+def tags_of_pools(
+    config: TagsConfig, setup: SeedSetup, tags: TrainingTags, settings: FPRConfig, run: Path
+) -> TrainingTags:
     """The tags (N, C) as prototypes are collected with them: what ``fpr.suspects`` drops counts as unknown.
 
-    It is in no pool, and it counts as there wherever the collection asks what else a photo shows. The tags as they are
-    where there is no ``suspects.json``: the run keeps such negatives, or trains with ``tags.suspects``.
+    It is in no pool, and it counts as there wherever the collection asks what else a photo shows.
+
+    Raises:
+        InputError: ``suspects.json`` is not there, or is of other tags.
     """
-    path = seed_folder(run, setup.seed) / SUSPECTS
-    if settings.suspects == "keep" or not path.is_file():
+    if not drops_suspects(config, settings):
         return tags
+    path = seed_folder(run, setup.seed) / SUSPECTS
+    if not path.is_file():
+        raise InputError(
+            f"there is no {path}, which fpr.suspects needs; train fpr with --resume or, where the run is older than "
+            f"that setting, write `suspects: keep` under `fpr` in {run / 'settings.yaml'}."
+        )
     stored = read_json(path, "suspects")
     if stored.get("of", {}).get("tags") != hash_of_tags(setup, tags):
         raise InputError(f"{path} was made of other tags than the run trains with; train again with --resume.")

@@ -11,7 +11,7 @@ import torch
 
 from tag2mask import ranks
 from tag2mask.checkpoints import load_prototypes, load_weights, save_prototypes, save_weights
-from tag2mask.config import FPRConfig, RunConfig
+from tag2mask.config import FPRConfig, RunConfig, TagsConfig
 from tag2mask.data import open_images
 from tag2mask.engine import check_batch, collect, fit
 from tag2mask.errors import InputError
@@ -24,7 +24,14 @@ from tag2mask.stages import rivals
 from tag2mask.stages.blocked import blocked_pairs
 from tag2mask.stages.network import SeedSetup, data_of_seed
 from tag2mask.stages.origin import TRAINING, WEIGHTS, Inputs, begin_training, hash_of, known_facts
-from tag2mask.stages.tags import TrainingTags, find_suspects, hash_of_tags, tags_of_pools, training_tags
+from tag2mask.stages.tags import (
+    TrainingTags,
+    drops_suspects,
+    find_suspects,
+    hash_of_tags,
+    tags_of_pools,
+    training_tags,
+)
 
 SUPPORT = "fellows without a common tag, by all tags; of a quarter or none"
 """What ``fpr.support`` means, which no setting says: trainings of versions in which it meant another thing are not
@@ -54,15 +61,12 @@ def check_before_training(config: RunConfig) -> None:
 def prepare_tags(config: RunConfig, setup: SeedSetup, run: Path, report: Reporter, resume: bool) -> TrainingTags:
     """``training_tags``, with warnings, and with ``find_suspects`` where a method leaves suspects out of its pools.
 
-    Where ``tags.suspects`` leaves them out of all learning they are in no pool either, and nothing is looked for twice.
-
     To be called before the host learns anything.
     """
     tags = training_tags(config, setup, run, report, resume)
     warn_of_tags(setup, tags, report)
     settings = {method: method_config(method, config.fpr) for method in config.methods}
-    dropped = any(needs_pools(method, fpr) and fpr.suspects == "drop" for method, fpr in settings.items())
-    if dropped and config.tags.suspects == "keep":
+    if any(needs_pools(method, fpr) and drops_suspects(config.tags, fpr) for method, fpr in settings.items()):
         find_suspects(setup, tags, run, report)
     return tags
 
@@ -101,9 +105,10 @@ def train_method(
     cam = method_folder(run, setup.seed, "cam") / WEIGHTS
     settings = method_config(method, config.fpr)
     inputs = {**training_inputs(setup, tags), "weights of the CAM": hash_of(cam)}
-    inputs.update(facts_of_negatives(method, settings))
-    pool_tags = tags_of_pools(setup, tags, settings, run)
-    if needs_pools(method, settings) and settings.suspects == "drop":
+    inputs.update(facts_of_negatives(config.tags, method, settings))
+    pool_tags = tags
+    if needs_pools(method, settings) and drops_suspects(config.tags, settings):
+        pool_tags = tags_of_pools(config.tags, setup, tags, settings, run)
         inputs["suspected tags"] = hash_of_tags(setup, pool_tags)
     if finished(run, folder, resume, inputs, report):
         load_weights(folder / WEIGHTS, setup.host)
@@ -165,12 +170,12 @@ def needs_pools(method: str, settings: FPRConfig) -> bool:
     return method == "training_free" or settings.needs_prototypes()
 
 
-def facts_of_negatives(method: str, settings: FPRConfig) -> Inputs:
+def facts_of_negatives(config: TagsConfig, method: str, settings: FPRConfig) -> Inputs:
     """What a training says of ``fpr.support`` and ``fpr.suspects``, where they have a part in it."""
     if not needs_pools(method, settings):
         return {}
     tests = [SUPPORT] if settings.support != "off" else []
-    if settings.suspects != "keep":
+    if drops_suspects(config, settings):
         tests.append(NO_SUSPECTS)
     return {"tests of negatives": "; ".join(tests)} if tests else {}
 
@@ -179,7 +184,7 @@ def of_earlier_tests(run: Path, config: RunConfig) -> bool:
     """Whether a run holds a training that the present version would do anew for its tests of negatives alone."""
     for seed, method in itertools.product(config.seeds, config.methods):
         known = known_facts(method_folder(run, seed, method) / TRAINING).get("from", {})
-        now = facts_of_negatives(method, method_config(method, config.fpr))
+        now = facts_of_negatives(config.tags, method, method_config(method, config.fpr))
         if known and known.get("tests of negatives") != now.get("tests of negatives"):
             return True
     return False
