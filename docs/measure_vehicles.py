@@ -77,8 +77,8 @@ def main() -> None:
         tags = read_training_tags(run, setup)
         for name, options in SETTINGS.items():
             fpr = replace(config.fpr, **options)
-            targets = torch.tensor(tags_of_pools(config.tags, setup, tags, fpr, run), dtype=torch.float32, device=device)
-            rows[name].append(measure(setup, targets, fpr))
+            pools = tags_of_pools(config.tags, setup, tags, fpr, run)
+            rows[name].append(measure(setup, torch.tensor(pools, dtype=torch.float32, device=device), fpr))
     print("| setting | true vehicle pixels pushed down* | wheels pushed down* | negatives of a class |")
     print("|---|---|---|---|")
     for name, values in rows.items():
