@@ -9,7 +9,15 @@ from contextlib import redirect_stdout
 
 from tag2mask import __version__
 from tag2mask.atomic import told
-from tag2mask.commands import COMMANDS, SHARED_COMMANDS, maps, masks, study  # noqa: F401, each fills COMMANDS
+from tag2mask.commands import (  # noqa: F401, modules fill COMMANDS
+    COMMANDS,
+    OUT_FOLDERS,
+    SHARED_COMMANDS,
+    check_out,
+    maps,
+    masks,
+    study,
+)
 from tag2mask.errors import InputError
 from tag2mask.launch import devices_asked, end_with_launcher, is_member, is_new, supervise
 
@@ -33,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given[0] not in COMMANDS:
             raise InputError(f"there is no command {given[0]!r}{nearest(given[0])}; run `tag2mask --help`.")
         run = COMMANDS[given[0]][1]
+        if given[0] in OUT_FOLDERS and not is_member(os.environ):  # before several begin
+            check_out(given)
         if given[0] in SHARED_COMMANDS and {"-h", "--help"}.isdisjoint(given):
             return shared(run, given)
         return run(given[1:])

@@ -28,6 +28,9 @@ KINDS = {"a <class 'int'>": "a whole number", "a <class 'float'>": "a number", "
 class SettingsParser(ArgumentParser):
     """An argument parser whose errors are ``InputError``s that suggest the nearest option."""
 
+    arguments: Sequence[str] = ()
+    """What is being parsed, for messages."""
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise instead of exiting; the command line turns it into one line."""
         cause: BaseException | None = ex
@@ -39,7 +42,8 @@ class SettingsParser(ArgumentParser):
         wrong = WRONG_VALUE.fullmatch(message)
         if wrong:
             kind = re.sub(r"a typing\.Literal\[(.*)\]", r"one of \1", wrong["kind"])
-            raise InputError(f"--{wrong['key']} is {wrong['value']!r}; expected {KINDS.get(kind, kind)}.")
+            whose = self.origin(wrong["key"], wrong["value"])
+            raise InputError(with_nearest(f"{whose} is {wrong['value']!r}; expected {KINDS.get(kind, kind)}."))
         missing = MISSING.fullmatch(message)
         if missing:
             names = [f"--{name}" if f"--{name}" in self._option_string_actions else name.upper()
@@ -50,22 +54,42 @@ class SettingsParser(ArgumentParser):
     def parse_args(self, args: Sequence[str], **options: Any) -> Any:  # type: ignore[override]
         """As in the base class; the keys of YAML files are looked at first, as its own message suggests nothing."""
         if "--config" in self._option_string_actions:
-            for option, value in pairwise([*args, ""]):
-                if option == "--config" or option.startswith("--config="):
-                    path = Path(option.partition("=")[2] or value)
-                    check_keys(RunConfig, read_yaml(path), str(path))
+            self.arguments = args
+            for path in config_files(args):
+                check_keys(RunConfig, read_yaml(path), str(path))
         return super().parse_args(list(args), **options)
 
+    def origin(self, key: str, value: str) -> str:
+        """Where a wrong value was written: the option, or the YAML file and its key."""
+        typed = any(argument.partition("=")[0] == f"--{key}" for argument in self.arguments)
+        for path in reversed(config_files(self.arguments)):
+            written = dict(flattened(read_yaml(path)))
+            if key in written and (not typed or str(written[key]) == value):
+                return f"{path}: {key}"
+        return f"--{key}"
+
     def with_suggestion(self, message: str) -> str:
-        """The message, and the known option that is nearest to one it complains about."""
+        """The message, and the known option that is nearest to one it complains about, or those that end like it."""
         options = [option.lstrip("-") for option in self._option_string_actions]
+        _, found, strange = message.partition("nrecognized arguments: ")
+        takes_folder = any(action.dest == "root" and not action.option_strings for action in self._actions)
+        if found and not strange.startswith("-") and "data.root" in options and not takes_folder:
+            from tag2mask.data.layout import layout_of
+
+            folder = strange.split()[0]
+            kind = layout_of(Path(folder)) if Path(folder).is_dir() else "folder"
+            return (
+                f"{message}. For a folder of photos say --data.kind {kind} --data.root {folder}, or run "
+                f"`tag2mask run {folder}`."
+            )
         for word in message.replace("'", " ").replace('"', " ").split():
             name = word.strip(".,:").lstrip("-").split("=")[0]
             if name in options or len(name) < 3:
                 continue
             near = difflib.get_close_matches(name, options, n=1, cutoff=0.75)
+            near += [option for option in options if option.endswith(f".{name}")]
             if near and ("." in name or word.startswith("-") or "_" in name):
-                return f"{message}. Did you mean --{near[0]}?"
+                return f"{message}. Did you mean {', '.join(f'--{option}' for option in dict.fromkeys(near))}?"
         return message
 
 
@@ -109,7 +133,10 @@ def read_yaml(path: Path) -> Any:
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+        mark = getattr(error, "problem_mark", None)  # other kinds know no line
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        what = getattr(error, "problem", None) or getattr(error, "reason", None) or "it cannot be read"
+        raise InputError(f"{path} is not YAML: {place}{what}.") from error
 
 
 def check_keys(kind: type, values: Any, where: str, prefix: str = "") -> None:
@@ -141,9 +168,17 @@ def build(kind: type, values: Mapping[str, Any], where: str, prefix: str = "") -
     except InputError as error:  # a class that serves twice cannot know which of its two names is meant
         own = f"{prefix.rstrip('.').rpartition('.')[2]}."  # `psa.` of `refine.psa.`
         known = next((part for part in (prefix, own) if str(error).startswith(part)), "")
-        raise InputError(f"{prefix.removesuffix(known)}{error}") from error
+        raise InputError(with_nearest(f"{prefix.removesuffix(known)}{error}")) from error
     except TypeError as error:
         raise InputError(f"{where}: a value of {prefix or 'the settings'} is of the wrong type ({error}).") from error
+
+
+def with_nearest(message: str) -> str:
+    """A message that lists the values there are, and which of them is nearest to the one that was given."""
+    found = re.search(r" is '(?P<value>[^']+)'; expected one of (?P<names>.+)\.$", message)
+    names = [name.strip("'`") for name in found["names"].split(", ")] if found else []
+    near = difflib.get_close_matches(found["value"], names, n=1) if found else []
+    return f"{message} Did you mean {near[0]}?" if near else message
 
 
 def flattened(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -183,14 +218,31 @@ def bracketed(value: str) -> str:
     return value if value.startswith(("[", "(")) else f"[{value}]"
 
 
+def values_of(arguments: Sequence[str], option: str) -> list[str]:
+    """What raw arguments say behind an option, in their order: ``--out x`` or ``--out=x``."""
+    found = []
+    for argument, following in pairwise([*arguments, ""]):
+        name, equals, value = argument.partition("=")
+        chosen = value if equals else following
+        if name == option and chosen:  # without one the parser says what is missing
+            found.append(chosen)
+    return found
+
+
+def config_files(arguments: Sequence[str]) -> list[Path]:
+    """The files of ``--config`` among raw arguments."""
+    return [Path(value) for value in values_of(arguments, "--config")]
+
+
+def given(arguments: Sequence[str], name: str) -> bool:
+    """Whether raw arguments, or a file of ``--config`` among them, say anything of a setting or a table of them."""
+    typed = any(f"{argument.partition('=')[0]}.".startswith(f"--{name}.") for argument in arguments)
+    return typed or any(says(read_yaml(path), name) for path in config_files(arguments))
+
+
 def preset_of(arguments: Sequence[str]) -> str:
     """The value of ``--preset`` among raw arguments: it decides the defaults, so it is read first."""
-    for position, argument in enumerate(arguments):
-        if argument == "--preset" and position + 1 < len(arguments):
-            return arguments[position + 1]
-        if argument.startswith("--preset="):
-            return argument.partition("=")[2]
-    return "laptop"
+    return (values_of(arguments, "--preset") or ["laptop"])[-1]
 
 
 def host_of(arguments: Sequence[str]) -> tuple[list[str], str]:

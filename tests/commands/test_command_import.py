@@ -54,6 +54,31 @@ def test_a_missing_map_is_told_before_anything_is_written(
     assert not list(run.rglob("*.npz"))
 
 
+def test_a_folder_that_holds_no_maps_is_told_in_one_sentence(
+    write_folder: WriteFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, run = write_folder(), tmp_path / "run"
+    (tmp_path / "empty").mkdir()
+    expected = "; expected the maps that another program made, one <id>.npy or <id>.npz for each photo of the data.\n"
+    cases = {root / "images": "holds photos (p", tmp_path / "empty": "holds no maps", tmp_path / "gone": "there is no folder"}
+    for folder, what in cases.items():
+        assert main(["import", str(folder), "--out", str(run), "--data.kind", "folder", "--data.root", str(root), "--quiet"]) == 2
+        text = capsys.readouterr().err
+        assert what in text and str(folder) in text and text.endswith(expected) and text.count("\n") == 1
+    assert not list(run.rglob("*.npz"))
+
+
+def test_the_help_names_the_option_that_each_command_has(capsys: pytest.CaptureFixture[str]) -> None:
+    helps = {}
+    for name in ("import", "segment", "predict", "export"):
+        with pytest.raises(SystemExit):
+            main([name, "--help"])
+        helps[name] = " ".join(capsys.readouterr().out.split())
+    assert "take --methods imported, predict and export --method imported." in helps["import"]
+    assert "--methods METHODS" in helps["segment"]
+    assert all("--method METHOD" in helps[name] and "--methods" not in helps[name] for name in ("predict", "export"))
+
+
 def test_a_run_on_other_data_is_refused(
     write_folder: WriteFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -48,6 +48,10 @@ def export(run: Path, kind: str, out: Path, *options: str) -> int:
     return main(["export", str(run), "--to", kind, "--out", str(out), "--quiet", *(options or ("--masks", "crf"))])
 
 
+def files(folder: Path) -> set[str]:
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+
+
 def error(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     capsys.readouterr()
     assert main(["export", *map(str, arguments), "--quiet"]) == 2
@@ -104,6 +108,21 @@ def test_a_folder_for_mmsegmentation_of_another_split(run: Path, tmp_path: Path)
             assert np.array_equal(np.array(mask), png(run / "seed0/fpr/segmenter/crf/masks/val" / f"{name}.png"))
         assert len(list((folder / "img_dir" / "val").glob(f"{name}.*"))) == 1
     assert repr(NAMES[0]) in (folder / "dataset_val.py").read_text()
+
+
+def test_a_folder_that_holds_something_else_is_refused(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its masks may be somebody's own; a second split may join a first one."""
+    folder = tmp_path / "mmseg"
+    (folder / "ann_dir" / "train").mkdir(parents=True)
+    (folder / "ann_dir" / "train" / "p0.png").write_text("by hand")
+    text = error(capsys, run, "--to", "mmseg", "--out", folder, "--masks", "crf")
+    assert f"--out {folder} holds files, but no finished export" in text and "new or empty" in text
+    assert files(folder) == {"ann_dir/train/p0.png"}
+    assert export(run, "mmseg", tmp_path / "other") == 0
+    assert export(run, "mmseg", tmp_path / "other", "--masks", "segmenter:crf", "--split", "val") == 0
+    assert {"dataset_train.py", "dataset_val.py"} <= files(tmp_path / "other")
 
 
 def test_built_in_scenes_are_written_as_photos(tmp_path: Path, tiny: list[str], scenes: list[str]) -> None:

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from tag2mask.cli import main
+from tag2mask.commands.masks import first
 from tag2mask.data.images import decode_image
 from tag2mask.stages.predict import Segmenter
 from tests.conftest import draw_photo
@@ -69,10 +70,16 @@ def test_a_folder_with_damaged_files(run: Path, photos: Path, tmp_path: Path, ca
     shown = capsys.readouterr()
     for name in ("cut.png", "text.jpg"):
         assert shown.err.count(name) == 1
-    assert "6 pictures" in shown.out and "2 could not be read" in shown.out
+    assert "6 pictures: " in shown.out and "in the masks: 0 background, 1 kite, 2 leaf, 3 pond (" in shown.out
+    listed = f"2 could not be read and are listed in {out}/areas.json: {photos / 'cut.png'}, {photos / 'text.jpg'}\n"
+    assert shown.out.endswith(listed)
     assert files(out) == {"areas.json", *(f"masks/{n}.png" for n in GOOD.values()), *(f"overlays/{n}.jpg" for n in GOOD.values())}
     content = json.loads((out / "areas.json").read_text())
     assert content["classes"] == list(NAMES) and content["initial_weights"] == "random"
+    assert [(entry["value"], entry["name"]) for entry in content["legend"]] == list(enumerate(("background", *NAMES)))
+    with Image.open(out / "masks/d.png") as mask:
+        colours = np.reshape(mask.getpalette(), (-1, 3))[: len(content["legend"])].tolist()
+    assert [list(bytes.fromhex(entry["colour"].removeprefix("#"))) for entry in content["legend"]] == colours
     assert {entry["file"] for entry in content["failed"]} == {str(photos / "cut.png"), str(photos / "text.jpg")}
     assert all(entry["why"] for entry in content["failed"])
     assert set(content["images"]) == {str(photos / name) for name in GOOD}
@@ -128,10 +135,68 @@ def test_predicting_twice_gives_the_same_files(run: Path, photos: Path, tmp_path
         assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
 
 
-def test_results_inside_the_folder_of_photos_are_not_taken_for_photos(run: Path, photos: Path) -> None:
-    for _ in range(2):
-        assert predict(run, photos, photos / "predictions") == 1
-        assert set(json.loads((photos / "predictions" / "areas.json").read_text())["images"]) == {str(photos / n) for n in GOOD}
+def test_results_do_not_lie_among_photos(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would be segmented next time, and `masks` in a data set counts as truth."""
+    monkeypatch.chdir(photos)
+    before = files(tmp_path)
+    cases = ((photos, photos, "is"), (".", "predictions", "lies in"), (photos, tmp_path, "holds"), ("d.bmp", photos, "is"),
+             ("deep/b.png", photos, "holds"))  # fmt: skip
+    for source, out, how in cases:
+        text = error(capsys, run, source, "--out", out)
+        assert f"--out {out} {how} the folder of the photos" in text and "choose another --out" in text
+    assert files(tmp_path) == before
+    assert predict(run, Path("d.bmp"), Path("predictions")) == 0, "one picture alone feeds on nothing"
+
+
+def test_results_of_other_photos_are_not_mixed_with_these(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, data = tmp_path / "out", tmp_path / "data"
+    shutil.copytree(photos, data)
+    assert predict(run, photos / "deep", out) == 0
+    before = times(out)
+    for source in (photos / "d.bmp", data / "deep", photos):  # fewer, others of the same names, the same by other names
+        assert f"--out {out} holds masks of other photos, or by other names; choose another" in error(capsys, run, source, "--out", out)
+    for folder in (data, tmp_path / "files"):
+        folder.mkdir(exist_ok=True)
+        (folder / "labels.csv").write_text("image,labels\n")
+        assert f"--out {folder} holds other files, such as {folder}/" in error(capsys, run, photos / "d.bmp", "--out", folder)
+    assert times(out) == before and not (data / "masks").exists()
+
+
+def test_a_prediction_of_photos_that_are_given_again_is_made_anew(run: Path, photos: Path, tmp_path: Path) -> None:
+    """Also where photos came to them, one can no longer be read, or the last one was cut off."""
+    out = tmp_path / "out"
+    assert predict(run, photos / "deep", out) == 0
+    (photos / "deep" / "b.png").write_text("damaged since")
+    shutil.copy(photos / "d.bmp", photos / "deep" / "d.bmp")
+    assert predict(run, photos / "deep", out) == 1
+    assert files(out) == {"areas.json", "masks/d.png", "overlays/d.jpg", "masks/er/c.png", "overlays/er/c.jpg"}
+    assert len(json.loads((out / "areas.json").read_text())["images"]) == 2
+    (out / "areas.json").unlink()
+    (out / "masks" / "d.png").unlink()
+    assert predict(run, photos / "deep", out) == 1 and (out / "masks/d.png").is_file()
+
+
+def test_what_is_printed_of_many_and_of_one(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    folder = tmp_path / "five"
+    folder.mkdir()
+    for number in range(5):
+        (folder / f"x{number}.jpg").write_text("not a picture")
+    shutil.copy(photos / "d.bmp", folder)
+    assert predict(run, folder, tmp_path / "out") == 1
+    shown = capsys.readouterr().out
+    assert "1 picture: " in shown and shown.endswith(f"areas.json: {folder}/x0.jpg, {folder}/x1.jpg, {folder}/x2.jpg and 2 more\n")
+    for number in range(1, 5):
+        (folder / f"x{number}.jpg").unlink()
+    assert predict(run, folder, tmp_path / "out") == 1
+    assert "1 could not be read and is listed in" in capsys.readouterr().out
+    assert first([str(number) for number in range(25)], 20).endswith("18, 19 and 5 more")
 
 
 def test_a_large_photo_is_cut_into_tiles(run: Path, tmp_path: Path) -> None:
@@ -161,10 +226,11 @@ def test_mistakes_are_told_before_any_work(run: Path, photos: Path, tmp_path: Pa
     assert "there is no picture in" in error(capsys, run, tmp_path / "empty", *out)
     assert "there is no settings.yaml in" in error(capsys, tmp_path / "none", photos, *out)
     cases = {
-        ("--from", "irn"): "has no segmenter of fpr, seed 0 from the masks of irn; run `tag2mask segment",
+        ("--from", "irn"): f"from the masks of irn; run `tag2mask segment {run} --from irn --methods fpr`, or choose",
         ("--from", "irnn"): "there is no refinement 'irnn'",
-        ("--method", "cam"): "has no segmenter of cam, seed 0; run `tag2mask segment",
-        ("--seed", "7"): "has no segmenter of fpr, seed 7",
+        ("--method", "cam"): f"has no segmenter of cam, seed 0; run `tag2mask segment {run} --methods cam`, or choose",
+        ("--method", "paper"): "method 'paper' is not in this run; it has cam, fpr.",
+        ("--seed", "7"): "has no seed 7; choose one that is there: 0.",
         ("--device", "gpu9"): "device 'gpu9' is not to be had here",
     }
     for options, message in cases.items():

@@ -82,6 +82,28 @@ def test_it_learns_the_masks_and_says_what_it_started_from(run: Path, capsys: py
     assert read_settings(run).segment.optimiser.epochs == 12
 
 
+@pytest.mark.parametrize(("refiner", "methods"), [("psa", []), ("seed", ["--methods", "cam"])])
+def test_the_next_command_takes_what_this_one_has_made(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], refiner: str, methods: list[str]
+) -> None:
+    """Each printed command is given as it is printed; without its options it would make IRN's masks of FPR's maps."""
+    home = run / "seed0" / (methods[-1] if methods else "fpr")
+    capsys.readouterr()
+    assert main(["refine", str(run), "--with", refiner, *methods, *REFINE, "--quiet"]) == 0
+    following = next_command(capsys).partition("   or")[0]
+    assert main([*following.split(), *SEGMENT, "--quiet"]) == 0
+    assert (home / "segmenter" / refiner / "weights.safetensors").is_file() and not (home / "irn").exists()
+    photo = str(run.parent / "photos/images/p1.png")
+    following = next_command(capsys).replace("PHOTOS", photo)
+    assert f"--from {refiner}" in following and main([*following.split(), "--out", str(tmp_path / "new"), "--quiet"]) == 0
+    assert (tmp_path / "new" / "masks" / "p1.png").is_file()
+
+
+def next_command(capsys: pytest.CaptureFixture[str]) -> str:
+    """The arguments of `tag2mask` after `Next:`."""
+    return capsys.readouterr().out.partition("Next: tag2mask ")[2].partition("\n")[0]
+
+
 def test_weights_are_a_function_of_the_seed(run: Path) -> None:
     other = copied(run, run.parent / f"{run.name}_again")
     torch.manual_seed(99)

@@ -39,7 +39,12 @@ def refusal(tmp_path: Path, capsys: pytest.CaptureFixture[str], *arguments: str)
         ("--data.cooccur.imges 3", "--data.cooccur.images"),
         ("--resum", "--resume"),
         ("--clasify.epochs 3", "--classify.epochs"),
-        ("--seed 1", "--seeds"),
+        ("--seed 1", "--seeds, --data.cooccur.seed, --tags.seed"),
+        (
+            "--epochs 3",
+            "--classify.epochs, --rectify.epochs, --refine.optimiser.epochs, --segment.optimiser.epochs",
+        ),
+        ("--cooccur.images 3", "--data.cooccur.images"),
     ],
 )
 def test_mistyped_option(
@@ -54,7 +59,7 @@ def test_mistyped_option(
     [
         ("--views.size many", ["--views.size", "'many'", "a whole number"]),
         ("--views.size 8", ["views.size", "8", "at least 32"]),
-        ("--views.kind sqare", ["--views.kind", "'sqare'", "'square', 'crop'"]),
+        ("--views.kind sqare", ["--views.kind", "'sqare'", "'square', 'crop'", "Did you mean square?"]),
         ("--host.output_stride 12", ["--host.output_stride", "12", "8, 16, 32"]),
         ("--fpr.theta 1.5", ["fpr.theta", "1.5", "from 0 to below 1"]),
         ("--fpr.pixel_lift -1", ["fpr.pixel_lift", "-1", "0 or more"]),
@@ -69,20 +74,20 @@ def test_mistyped_option(
         ("--seeds a,b", ["--seeds", "'a'"]),
         ("--seeds 0,0", ["seeds", "each seed once"]),
         ("--seeds", ["--seeds", "expected one argument"]),
-        ("--methods fprr", ["methods", "'fprr'", "continued"]),
+        ("--methods fprr", ["methods", "'fprr'", "continued", "Did you mean fpr?"]),
         ("--maps.scales 1,0", ["maps.scales", "above 0"]),
         ("--views.resize_long 3", ["--views.resize_long", "2 elements"]),
         ("--data.kind folder", ["data.root", "the folder of the data set"]),
         ("--data.kind folder --data.root /no/such/place", ["/no/such/place"]),
         ("--preset papr", ["'papr'", "laptop", "paper", "authors"]),
         ("--device tpu", ["'tpu'", "`cpu`"]),
-        ("photos", ["photos"]),
+        ("photos", ["photos", "--data.kind folder --data.root photos", "`tag2mask run photos`"]),
     ],
 )
 def test_wrong_value_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: str, parts: list[str]
 ) -> None:
-    assert main(["train", "--out", str(tmp_path / "run"), *arguments.split()]) == 2
+    assert main(["train", "--quiet", "--out", str(tmp_path / "run"), *arguments.split()]) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith("error: ") and captured.err.count("\n") == 1 and "<class" not in captured.err
     for part in parts:
@@ -155,8 +160,9 @@ def test_yaml_file_and_what_wins(tmp_path: Path) -> None:
         ("views:\n", ["views is not a table"]),
         ("", ["is not a table of settings"]),
         ("- a\n- b\n", ["is not a table of settings"]),
-        ("views: [1\n", ["is not YAML", "line"]),
-        ("\tviews: {}\n", ["is not YAML", "line"]),
+        ("fpr: {}\nviews: [1\nx: 3\n", ["is not YAML: line 3, column 2: expected ',' or ']'"]),
+        ("\tviews: {}\n", ["is not YAML: line 1, column 1: "]),
+        ("views: {kind: \x07}\n", ["is not YAML: special characters are not allowed"]),
     ],
 )
 def test_yaml_file_that_is_wrong(
@@ -165,14 +171,18 @@ def test_yaml_file_that_is_wrong(
     path = tmp_path / "mine.yaml"
     path.write_text(content)
     for text in (refusal(tmp_path, capsys, "--config", str(path)), refusal(tmp_path, capsys, f"--config={path}")):
-        assert str(path) in text
+        assert str(path) in text and "<unicode string>" not in text
         for part in parts:
             assert part in text
 
 
 def test_yaml_file_with_a_wrong_value_or_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "a.yaml").write_text("views:\n  size: many\n")
-    assert "views.size" in refusal(tmp_path, capsys, "--config", str(tmp_path / "a.yaml"))
+    file, where = tmp_path / "a.yaml", f"{tmp_path / 'a.yaml'}: views.size is 'many'; expected a whole number."
+    file.write_text("views:\n  size: many\n")
+    assert refusal(tmp_path, capsys, "--config", str(file)) == where
+    assert refusal(tmp_path, capsys, f"--config={file}", "--views.size", "64") == where
+    file.write_text("views:\n  size: 64\n")
+    assert "--views.size is 'many'" in refusal(tmp_path, capsys, "--config", str(file), "--views.size", "many")
     (tmp_path / "b.yaml").write_text("fpr:\n  theta: 7\n")
     assert "fpr.theta is 7" in refusal(tmp_path, capsys, "--config", str(tmp_path / "b.yaml"))
     assert str(tmp_path / "c.yaml") in refusal(tmp_path, capsys, "--config", str(tmp_path / "c.yaml"))

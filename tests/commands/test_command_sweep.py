@@ -16,6 +16,7 @@ from tag2mask.config import RunConfig
 from tag2mask.errors import InputError
 from tag2mask.stages.pipeline import read_settings
 from tag2mask.stages.sweep import combinations, parsed
+from tests.stages.photos import train
 
 VARIED = "fpr.pixel_weight=0.5,8"
 CELLS = ["pixel_weight=0.5", "pixel_weight=8"]
@@ -191,6 +192,15 @@ def test_wrong_settings_are_told_before_anything_runs(
     assert "--jobs is 0; expected 1 or more" in error(capsys, run, "--out", out, *good, "--jobs", "0")
     assert "--seeds 'a'; expected numbers" in error(capsys, run, "--out", out, *good, "--seeds", "a")
     assert "fprr" in error(capsys, run, "--out", out, *good, "--methods", "fprr")
+    assert not out.exists()
+
+
+def test_photos_without_masks_have_nothing_to_compare_cells_by(
+    tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, out = train(tmp_path, tiny, masks=False), tmp_path / "out"
+    text = error(capsys, run, "--out", out, "--vary", VARIED)
+    assert f"{run} is on photos without masks" in text and "sweep a run whose data have some" in text
     assert not out.exists()
 
 

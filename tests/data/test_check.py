@@ -37,6 +37,8 @@ def test_classes_never_or_always_present_are_warnings(album: DataConfig) -> None
     root = Path(album.root)
     (root / "classes.txt").write_text("cat\ndog\nowl\n")
     (root / "labels.csv").write_text("image,labels\na.jpg,cat\nb.jpg,cat;dog\n")
+    for name in ("c.png", "trip/d.jpg"):
+        (root / "images" / name).unlink()
     found = check(album)
     assert [finding.severity for finding in found] == ["warning", "warning"]
     assert "every image of the split is tagged 'cat'" in found[0].what
@@ -77,6 +79,7 @@ def test_every_finding_at_once_in_order_of_file_and_row(
     content[len(content) // 2] ^= 0xFF
     (root / "images" / "broken.jpg").write_bytes(content)
     (root / "images" / "zero.jpg").touch()
+    broken.unlink()
     write_mask(root / "masks" / "a.png", np.zeros((12, 8), np.uint8))
     picture(root / "masks" / "c.png")
     write_mask(root / "masks" / "trip" / "d.png", np.full((8, 12), 7, np.uint8))
@@ -118,6 +121,8 @@ def test_sizes_are_those_of_the_upright_picture(album: DataConfig, picture: Call
     exif[0x0112] = 6
     picture(root / "images" / "a.jpg", size=(12, 8), exif=exif)
     (root / "labels.csv").write_text("image,labels\na.jpg,cat\nb.jpg,dog\n")
+    for name in ("c.png", "trip/d.jpg"):
+        (root / "images" / name).unlink()
     write_mask(root / "masks" / "b.png", np.ones((8, 12), np.uint8))
     write_mask(root / "masks" / "a.png", np.ones((12, 8), np.uint8))
     assert check(album) == []

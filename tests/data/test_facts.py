@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -61,6 +62,8 @@ def test_lines_for_a_person() -> None:
     assert lines[2].startswith("1 without any tag: negatives of the classes")
     assert "  c1 + c0  2 images  100% of c1" in lines
     assert tag_lines(tagged(np.zeros((0, 2), bool)))[1] == "no image is sound"
+    assert tag_lines(tagged(np.array([[1]], bool)))[0] == "1 image, 1 class, 1 tag, 1.000 an image"
+    assert "  c0 + c1  1 image  100% of c0" in tag_lines(tagged(np.array([[1, 1]], bool)))
 
 
 def test_checksums_are_over_the_bytes_that_they_say() -> None:
@@ -91,6 +94,7 @@ def test_pictures_that_are_there_twice(album: DataConfig) -> None:
 
 def test_classes_with_hardly_a_photo(album: DataConfig, picture: Write) -> None:
     root = Path(album.root)
+    shutil.rmtree(root / "images")
     for number in range(100):
         picture(root / f"x{number}.png", size=(3, 2), seed=number)
     rows = "".join(f"x{n}.png,{'owl' if n < 4 else 'cat' if n < 50 else 'dog'}\n" for n in range(100))

@@ -153,16 +153,16 @@ def test_finished_folder_needs_resume_and_loses_nothing(
 
 
 @pytest.mark.parametrize(
-    ("change", "name"),
+    ("change", "name", "both"),
     [
-        (["--fpr.margin", "0.7"], "fpr.margin"),
-        (["--data.cooccur.seed", "3"], "data.cooccur.seed"),
-        (["--methods", "fpr,halo", "--threads", "2"], "threads"),
-        (["--seeds", "1", "--cache_gigabytes", "0"], "cache_gigabytes"),
+        (["--fpr.margin", "0.7"], "fpr.margin", "fpr.margin 0.95, not 0.7"),
+        (["--data.cooccur.seed", "3"], "data.cooccur.seed", "data.cooccur.seed 0, not 3"),
+        (["--methods", "fpr,halo", "--threads", "2"], "threads", "methods ['fpr'], not ['fpr', 'halo']"),
+        (["--seeds", "1", "--cache_gigabytes", "0"], "cache_gigabytes", "seeds [0], not [1]"),
     ],
 )
 def test_other_settings_are_refused_by_name(
-    tmp_path: Path, small: list[str], capsys: pytest.CaptureFixture[str], change: list[str], name: str
+    tmp_path: Path, small: list[str], capsys: pytest.CaptureFixture[str], change: list[str], name: str, both: str
 ) -> None:
     assert train(tmp_path / "run", *small) == 0
     before = snapshot(tmp_path / "run")
@@ -170,7 +170,8 @@ def test_other_settings_are_refused_by_name(
     for resume in ([], ["--resume"]):
         assert train(tmp_path / "run", *small, *change, *resume) == 2
         text = capsys.readouterr().err
-        assert (name if resume else "holds a run with another") in text and text.count("\n") == 1
+        assert (f"error: {name} is not what " if resume else f"holds a run with {both}; ") in text
+        assert text.count("\n") == 1
     assert snapshot(tmp_path / "run") == before
 
 

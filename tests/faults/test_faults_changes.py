@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 from tag2mask.cli import main
 from tag2mask.config import FPRConfig, TagsConfig
 from tag2mask.presets import METHODS, method_config
+from tag2mask.stages.origin import what_changed
 from tag2mask.stages.pipeline import read_settings
 from tag2mask.stages.train import facts_of_negatives, of_earlier_tests
 from tests.stages.photos import REFINE, changed, copied, times
@@ -68,6 +69,17 @@ def test_a_photo_is_replaced(own: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert weights(own)["seed0/cam/weights.safetensors"] != first["seed0/cam/weights.safetensors"]
     assert not said(own, capsys, TRAIN) and not said(own, capsys, IRN) and not said(own, capsys, SEGMENT)
     assert main(["verify", str(own), "--quiet"]) == 0
+
+
+def test_several_changes_are_told_as_a_list() -> None:
+    before = dict.fromkeys(("photos", "tags", "weights of the CAM", "suspected tags", "backbone"), "1")
+    for count, told in (
+        (1, "the photos have"),
+        (2, "the photos and the tags have"),
+        (4, "the photos, the tags, the weights of the CAM and the suspected tags have"),
+    ):
+        now = {name: "2" if place < count else "1" for place, name in enumerate(before)}
+        assert what_changed({"from": before}, None, now) == f"{told} changed"
 
 
 def test_another_tag(own: Path, capsys: pytest.CaptureFixture[str]) -> None:

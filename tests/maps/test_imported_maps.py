@@ -260,6 +260,7 @@ def test_all_faults_are_said_before_anything_is_written(tmp_path: Path) -> None:
 
 def test_of_many_faults_the_first_are_named(tmp_path: Path) -> None:
     ids = [f"2009_{number:06d}" for number in range(1464)]
+    (tmp_path / "another.npy").touch()
     with pytest.raises(InputError, match="1464 of 1464 files .* And 1444 more.") as caught:
         import_maps(tmp_path, ids, np.ones((1464, 20), bool), lambda index: (4, 4), tmp_path / "out", lambda *_: None)
     assert "2009_000019" in str(caught.value) and "2009_000020" not in str(caught.value)

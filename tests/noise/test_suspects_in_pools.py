@@ -150,7 +150,7 @@ def test_a_run_that_is_older_than_the_setting(
     again = ["train", "--out", str(run), *photos, "--tags.remove", "0.2", "--methods", ",".join(METHODS), "--resume"]
     assert main([*again, "--fpr.suspects", "keep"]) == 2
     error = capsys.readouterr().err
-    assert f"--resume: {path} is older than fpr.suspects, so the default holds; write another there." in error
+    assert f"error: {path} is older than fpr.suspects, so the default holds; write another there." in error
     path.write_text(settings)
     assert main([*again, "--fpr.suspects", "keep"]) == 0
     assert weights(run) == weights(runs["keep"]) and not (run / "set_aside").exists()

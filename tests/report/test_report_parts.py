@@ -20,7 +20,7 @@ from tag2mask.report.curves import chart, ticks
 from tag2mask.report.figures import Figures, context_tables, difference_rows, miou_table
 from tag2mask.report.gallery import MOST_NEGATIVES, chosen_ranks, predicted
 from tag2mask.report.pictures import HEAT, heat_uri, regions_uri
-from tag2mask.report.words import with_figures
+from tag2mask.report.words import what_was_done, with_figures
 from tag2mask.stages.pipeline import read_settings
 
 
@@ -67,6 +67,20 @@ def test_words_follow_the_figures(
     assert all(part in everything for part in said), everything
     assert ("a push on low activations does not do the same" in everything) == (fpr[1] - 42 >= 0.5)
     assert "plateau" not in everything
+
+
+@pytest.mark.parametrize(
+    ("methods", "said"),
+    [
+        (("fpr",), "training went on for 3 epochs with False Positive Rectification (FPR). No mask"),
+        (("focal",), "training went on for 3 epochs by focal BCE. No mask"),
+        (("continued", "fpr"), "training went on in 2 ways, each for 3 epochs: with the tags alone (CAM trained on) and with"),
+    ],
+)
+def test_what_was_done_is_a_sentence(finished_run: Path, methods: tuple[str, ...], said: str) -> None:
+    config = read_settings(finished_run)
+    config = replace(config, methods=methods, rectify=replace(config.rectify, epochs=3))
+    assert f"From the same weights {said}" in what_was_done(config, 12, 3)
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from tag2mask.atomic import CLOSED, FULL
+from tag2mask.errors import InputError
 from tag2mask.presets import PRESETS
 
 WHOSE_DEFAULTS = f"Defaults: {', '.join(PRESETS)}."
@@ -25,6 +29,39 @@ def command(summary: str, name: str = "") -> Callable[[Callable[[list[str]], int
 
 SHARED_COMMANDS = ("train", "localize", "evaluate", "refine", "segment", "run")
 """What several processes, perhaps on several machines, may do together."""
+
+
+OUT_FOLDERS = ("demo", "train", "run", "sweep", "import", "reproduce")
+"""Commands whose ``--out`` is the folder of a run, new or not."""
+
+
+def check_out(arguments: list[str]) -> None:
+    """Raise an error if the ``--out`` among raw arguments is no folder and cannot become one; makes none."""
+    from tag2mask.settings import values_of
+
+    for value in values_of(arguments, "--out"):
+        out = Path(value)
+        try:
+            there = next(place for place in (out, *out.absolute().parents) if place.exists())
+            if not there.is_dir():
+                raise InputError(f"--out {value}: {there} is a file, and a folder is needed; choose another name.")
+            if there != out:
+                Path(tempfile.mkdtemp(dir=there)).rmdir()  # permissions alone do not tell what a file system refuses
+        except OSError as error:
+            if error.errno in (*FULL, *CLOSED):
+                raise OSError(error.errno, error.strerror, value) from error
+            raise InputError(
+                f"--out {value} cannot be created ({error.strerror}); choose a folder that can be written to."
+            ) from error
+
+
+def check_apart(out: str, root: str) -> None:
+    """Raise an error if a run would lie among the photos, where its pictures are taken for photos, or around them."""
+    run, data = Path(out).resolve(), Path(root).resolve()
+    if not data.is_dir() or not (run.is_relative_to(data) or data.is_relative_to(run)):
+        return
+    how = "is" if run == data else "lies in" if run.is_relative_to(data) else "holds"
+    raise InputError(f"--out {out} {how} the data folder {root}; choose a folder beside it for the run.")
 
 
 def new_parser(name: str, usage: str, description: str) -> Any:

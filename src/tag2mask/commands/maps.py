@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
-from tag2mask.commands import WHOSE_DEFAULTS, command, common, method_names, new_parser, run_parser
+from tag2mask.commands import WHOSE_DEFAULTS, check_apart, command, common, method_names, new_parser, run_parser
 from tag2mask.commands.attribution import with_attribution
 from tag2mask.errors import InputError
 
@@ -67,7 +67,7 @@ def check(arguments: list[str]) -> int:
     from tag2mask.data.check import inspect
     from tag2mask.progress import Reporter
 
-    with Reporter(values.quiet).task("photos and masks") as step:
+    with Reporter(values.quiet).task("photos") as step:
         found = inspect(config.data, lambda done, total: step(done, total))
     for finding in found.findings:
         print(f"{finding.severity}: {finding.where}: {finding.what}; {finding.todo}")
@@ -77,10 +77,15 @@ def check(arguments: list[str]) -> int:
         from tag2mask.stages.cost import cost_lines, estimate_cost
 
         cost = estimate_cost(config, found.images, found.pixels)
-        for line in [*tag_lines(found.images), *agreement(config.data, found.images), *cost_lines(cost, config)]:
+        lines = tag_lines(found.images)
+        if found.splits:
+            counts = ", ".join(f"{name}: {count:,}" for name, count in found.splits.items())
+            lines.insert(1, f"rows by their split: {counts}")
+        for line in [*lines, *agreement(config.data, found.images), *cost_lines(cost, config)]:
             print(line)
         print(f"tags  sha256 {found.labels_sha256}")
-        print(f"masks sha256 {found.masks_sha256 or '- (none, or not all are fit)'}")
+        if found.masks_sha256 or found.masks_unfit:
+            print(f"masks sha256 {found.masks_sha256 or '- (not all are fit)'}")
     errors = sum(finding.severity == "error" for finding in found.findings)
     warnings = len(found.findings) - errors
     print(f"{errors} error{'s'[: errors != 1]}, {warnings} warning{'s'[: warnings != 1]}")
@@ -88,30 +93,47 @@ def check(arguments: list[str]) -> int:
 
 
 def guess_kind(arguments: list[str], everything: bool) -> list[str]:
-    """For commands on a FOLDER: its layout, unless --data.kind says it; ``everything``: all splits of it."""
-    values = {
-        b for a, b in pairwise(arguments) if a.startswith("--") and "=" not in a
-    }  # of options, not the folder
-    folder = next((a for a in arguments if not a.startswith("-") and a not in values), "")
-    if not folder or any(a.startswith(("--data.kind", "--data.root", "--config")) for a in arguments):
-        return arguments
-    if not Path(folder).is_dir():
-        raise InputError(f"there is no folder {folder!r}; give the folder of the data set.")
-    from tag2mask.data.layout import layout_of
+    """For commands on a FOLDER: its layout, unless data.kind is said; ``everything``: all splits of it."""
+    from tag2mask.settings import given, values_of
 
-    kind = layout_of(Path(folder))
-    split = (
-        ["--data.split", "all"]
-        if everything and kind in ("folder", "shards") and not any(a.startswith("--data.split") for a in arguments)
-        else []
-    )
+    folder = ""
+    for before, argument in pairwise(["", *arguments]):
+        is_value = before.startswith("--") and "=" not in before and before != "--quiet"  # which takes none
+        if not (is_value or argument.startswith("-")):
+            folder = argument
+            break
+    if not folder:
+        return arguments
+    path = Path(folder)
+    if path.is_file():
+        raise InputError(f"{folder} is a file; give the folder of the data set, such as {str(path.parent)!r}.")
+    for out in values_of(arguments, "--out"):
+        check_apart(out, folder)
+    if given(arguments, "data.kind"):
+        return arguments
+    if not path.is_dir():
+        raise InputError(f"there is no folder {folder!r}; give the folder of the data set.")
+    from tag2mask.data.layout import has_table, layout_of
+
+    kind = layout_of(path)
+    if kind in ("folder", "classes") and not has_table(path) and not given(arguments, "data.labels"):
+        if (path / "settings.yaml").is_file():
+            raise InputError(f"{folder} is the folder of a run (it has a settings.yaml); give that of the photos.")
+        if kind == "folder":
+            raise InputError(
+                f"{folder} has no table of tags (labels.csv, labels.tsv, labels.parquet) and no other layout (a folder "
+                "for each class, COCO's annotations/instances_*.json, VOC's ImageSets, a saved Hugging Face dataset, "
+                "tar files); write labels.csv with the columns image and labels, or name a table in --data.labels."
+            )
+    all_splits = everything and kind in ("folder", "shards") and not given(arguments, "data.split")
+    split = ["--data.split", "all"] if all_splits else []
     return [*arguments, "--data.kind", kind, "--data.root", folder, *split]
 
 
 @command("train the classifier (CAM), then FPR and its controls")
 def train(arguments: list[str]) -> int:
     """Train on a data set."""
-    from tag2mask.settings import add_run_settings, host_of, preset_of, run_config, with_lists
+    from tag2mask.settings import add_run_settings, given, host_of, preset_of, run_config, with_lists
 
     parser = new_parser(
         "train",
@@ -129,9 +151,13 @@ def train(arguments: list[str]) -> int:
     add_run_settings(parser, preset_of(arguments), host)
     values = parser.parse_args(with_lists(arguments))
     config, run = run_config(values), Path(values.out)
+    if config.data.root:
+        check_apart(values.out, config.data.root)
     from tag2mask.progress import Reporter
     from tag2mask.stages import pipeline
 
+    if not given(arguments, "data"):
+        Reporter(values.quiet).say("no --data: the built-in scenes")
     pipeline.train(config, run, Reporter(values.quiet), values.resume)
     print(f"trained: {run}. Next: tag2mask localize {run}   or, with masks, tag2mask evaluate {run}")
     return 0

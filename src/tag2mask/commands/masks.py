@@ -37,6 +37,12 @@ def with_settings_of(parser: Any, arguments: list[str], part: str, presets: Mapp
     return values, replace(stored, **{part: build(type(defaults), values.as_dict()[part], "the settings", f"{part}.")})
 
 
+def first(names: list[str], count: int) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - count} more" if len(names) > count else ""
+    return ", ".join(names[:count]) + more
+
+
 @command("pseudo masks from maps: dense CRF, IRN, PSA")
 def refine(arguments: list[str]) -> int:
     """Refined masks of every image, one palette PNG each."""
@@ -60,7 +66,9 @@ def refine(arguments: list[str]) -> int:
     )  # fmt: skip
     for masks in done:
         print(f"masks {masks.folder} (threshold {masks.threshold:.2f}, by the maps alone)")
-    print(f"Next: tag2mask segment {values.run}   or, with masks, tag2mask evaluate {values.run} --stages")
+    options = "" if values.refiner == "irn" else f" --from {values.refiner}"
+    options += f" --methods {values.methods}" if values.methods else ""
+    print(f"Next: tag2mask segment {values.run}{options}   or, with masks, tag2mask evaluate {values.run} --stages")
     return 0
 
 
@@ -90,7 +98,9 @@ def segment(arguments: list[str]) -> int:
     )
     for folder in folders:
         print(f"segmenter {folder}")
-    print(f"Next: tag2mask predict {values.run} PHOTOS")
+    options = "" if values.source == "irn" else f" --from {values.source}"
+    options += f" --method {method_names(values.methods)[0]}" if values.methods else ""
+    print(f"Next: tag2mask predict {values.run} PHOTOS{options}")
     return 0
 
 
@@ -113,18 +123,22 @@ def predict(arguments: list[str]) -> int:
     common(parser)
     values = parser.parse_args(arguments)
     from tag2mask.progress import Reporter
-    from tag2mask.stages.predict import Segmenter, picture_names, predict_files
+    from tag2mask.stages.predict import Segmenter, check_results, picture_names, predict_files
 
-    picture_names(Path(values.source), Path(values.out))  # a mistake is told before the network is built
+    source, out = Path(values.source), Path(values.out)
+    check_results(source, out, picture_names(source))  # a mistake is told before the network is built
     segmenter = Segmenter.load(values.run, values.method, values.masks, values.seed, values.device)
     reporter = Reporter(values.quiet)
     reporter.say(f"initial weights: {segmenter.initial_weights}")
-    result = predict_files(segmenter, Path(values.source), Path(values.out), reporter)
+    result = predict_files(segmenter, source, out, reporter)
     for file, why in result.failures:
         reporter.warn(f"left out: {why if file in why else f'{file}: {why}'}")
-    print(f"{result.done} pictures: {values.out}/masks, {values.out}/overlays, {values.out}/areas.json")
+    print(f"{result.done} picture{'' if result.done == 1 else 's'}: {out}/masks, {out}/overlays, {out}/areas.json")
+    meanings = [f"{value} {name}" for value, name in enumerate(("background", *segmenter.classes))]
+    print(f"in the masks: {first(meanings, 20)} (colours: {out}/areas.json)")
     if result.failures:
-        print(f"{len(result.failures)} could not be read and are listed in {values.out}/areas.json")
+        count, files = len(result.failures), first([file for file, _ in result.failures], 3)
+        print(f"{count} could not be read and {'is' if count == 1 else 'are'} listed in {out}/areas.json: {files}")
     return 1 if result.failures else 0
 
 
@@ -138,7 +152,7 @@ def import_maps(arguments: list[str]) -> int:
         "tag2mask import MAPS --out RUN [--config FILE.yaml] [--data.OPTION ...]",
         "Read the maps of IRN, AdvCAM, SEAM, ReCAM and their like (.npy dictionaries; no code in them is run), or "
         "plain .npy and .npz arrays, for the photos of a data set. They become the method `imported` of a run: refine, "
-        "segment, predict and evaluate --stages then take --methods imported.",
+        "segment and evaluate --stages then take --methods imported, predict and export --method imported.",
     )
     parser.add_argument("folder", type=str, help="Folder of <id>.npy or <id>.npz files.")
     parser.add_argument("--out", required=True, type=str, help="Folder of the run, new or not.")

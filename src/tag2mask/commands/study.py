@@ -67,11 +67,13 @@ def audit(arguments: list[str]) -> int:
         from tag2mask.stages.corrections import apply_decisions
 
         done = apply_decisions(run, Path(values.apply), Path(values.labels_out))
-        print(f"corrected labels: {done.labels} ({done.added} tags added, {done.removed} removed)")
-        print(f"provenance: {done.provenance}   To train on them: --data.labels {done.labels.resolve()}")
+        tags = "tag" if done.added == 1 else "tags"
+        print(f"corrected labels: {done.labels} ({done.added} {tags} added, {done.removed} removed)")
+        print(f"provenance: {done.provenance}")
+        print(f"To train on them: {done.next_run}")
         return 0
     from tag2mask.progress import Reporter
-    from tag2mask.report.audit_page import write_audit_page
+    from tag2mask.report.audit_page import looking, write_audit_page
     from tag2mask.stages.audit import audit_run
 
     reporter = Reporter(values.quiet)
@@ -80,7 +82,10 @@ def audit(arguments: list[str]) -> int:
         page = write_audit_page(run, found, step)
     missing, wrong = found.flagged["missing"], found.flagged["wrong"]
     shown = f" (the first {len(found.suspects)})" if len(found.suspects) < missing + wrong else ""
-    print(f"{missing} tags look missing, {wrong} look wrong: {page.with_name('suspects.csv')}{shown}")
+    both = f"{looking(missing, 'missing')}, {looking(wrong, 'wrong')}"
+    print(f"{both}: {page.with_name('suspects.csv')}{shown}")
+    if found.caution:
+        print(found.caution)
     if found.not_judged:
         print(f"not judged, as too little could be learnt of them: {', '.join(found.not_judged)}")
     print(f"page: {page}")

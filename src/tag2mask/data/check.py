@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +14,9 @@ import numpy as np
 from tag2mask.config import DataConfig
 from tag2mask.data import open_images
 from tag2mask.data.checksums import MaskDigest, label_digest
-from tag2mask.data.files import DataError, Finding
+from tag2mask.data.class_folders import NO_CLASS, SUFFIXES
+from tag2mask.data.files import DataError, Finding, normal
+from tag2mask.data.folder import ALL
 from tag2mask.data.images import TaggedImages, decode_image
 from tag2mask.data.masks import masks_are_files, open_inner_masks, read_mask, survey_masks
 from tag2mask.data.readers import read_rows
@@ -23,6 +26,7 @@ __all__ = ["Finding", "Inspection", "check", "inspect"]
 
 FEW = 5
 """A class with fewer photos than this is told of, in a split of twenty times as many photos or more."""
+USUAL_SPLITS = ("train", "trainval", "val", "valid", "validation", "dev", "test")
 Progress = Callable[[int, int], None]
 """Called with (done, total)."""
 
@@ -37,8 +41,11 @@ class Inspection:
     labels_sha256: str = ""
     masks_sha256: str = ""
     """Empty where there are no masks, or one of them is unfit."""
+    masks_unfit: bool = False
     pixels: float = 0.0
     """Pixels of a photo, on average."""
+    splits: Mapping[str, int] = field(default_factory=dict)
+    """Rows of each split, where a table names them."""
 
 
 def check(config: DataConfig) -> list[Finding]:
@@ -61,7 +68,7 @@ def inspect(config: DataConfig, progress: Progress = lambda done, total: None) -
         return Inspection([error.finding], None)
     pictures = _Pictures(source, progress)
     survey = survey_rows(config, source, pictures.look)
-    findings = survey.findings + pictures.copies
+    findings = survey.findings + pictures.copies + _odd_splits(config, source) + _unlisted(config, source)
     if not source.names:  # without names no mask value has a meaning; the finding says why there are none
         return Inspection(findings, None)
     findings += _rare(survey.images, source.where) + _slips(survey.images, source.where)
@@ -73,8 +80,9 @@ def inspect(config: DataConfig, progress: Progress = lambda done, total: None) -
     masks_sha256 = "" if mask_findings else digest.hexdigest()
     pixels = float(np.mean([height * width for height, width in pictures.sizes] or [0]))
     return Inspection(
-        findings + mask_findings, survey.images, label_digest(survey.images), masks_sha256, pixels
-    )
+        findings + mask_findings, survey.images, label_digest(survey.images), masks_sha256, bool(mask_findings), pixels,
+        source.splits,
+    )  # fmt: skip
 
 
 @dataclass
@@ -125,13 +133,53 @@ def _slips(images: TaggedImages, where: str) -> list[Finding]:
     found = []
     for name, n in counts.items():
         others = [other for other, many in counts.items() if many >= FEW * max(n, 1)]
-        near = difflib.get_close_matches(name, others, n=1, cutoff=0.8)
+        near = difflib.get_close_matches(name, others, n=1, cutoff=0.75 if n <= 2 else 0.8)  # 0.75: `baot`, `boat`
         if 0 < n < FEW and near:
             are = "is" if n == 1 else "are"
             what = f"{n} of {len(images)} images {are} tagged {name!r}, and {counts[near[0]]} {near[0]!r}"
             todo = "mend the name, or write classes.txt with the names that there are"
             found.append(Finding("warning", where, what, todo))
     return found
+
+
+def _odd_splits(config: DataConfig, source: Source) -> list[Finding]:
+    """Rows that no training reads, for a slip in the name of their split; a folder is mostly checked whole."""
+    trained = "train" if config.split == ALL else config.split
+    found = []
+    if source.splits and config.split == ALL and trained not in source.splits:
+        there = ", ".join(sorted(source.splits))
+        what = f"no row has the split {trained!r}, which `tag2mask run` trains on unless data.split is said"
+        found.append(Finding("warning", source.where, what, f"write it in rows, or say one that there is ({there})"))
+    for name, count in source.splits.items():
+        if name in (trained, *USUAL_SPLITS):
+            continue
+        near = difflib.get_close_matches(name.casefold(), (trained, *USUAL_SPLITS), n=1)
+        rows = f"{count} row has" if count == 1 else f"{count} rows have"
+        what = f"{rows} the split {name!r}, which a run on {trained!r} does not read"
+        todo = f"did you mean {near[0]!r}" if near else f"it is read with --data.split {name}"
+        found.append(Finding("warning", source.where, what, todo))
+    return found
+
+
+def _unlisted(config: DataConfig, source: Source) -> list[Finding]:
+    """Photos that lie in the folder of a table and are not in it: no one would miss them."""
+    if config.kind != "folder":
+        return []
+    root = Path(config.root)
+    listed = {normal(file) for entry in source.entries if isinstance(entry, Row) for file in entry.files}
+    no_photos = {Path(name).as_posix() for name in (*NO_CLASS, config.masks, config.contexts)}
+    found = []
+    for home, folders, files in os.walk(root):
+        place = Path(home).relative_to(root)
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and (place / f).as_posix() not in no_photos)
+        names = [(place / name).as_posix() for name in sorted(files) if not name.startswith(".")]
+        found += [name for name in names if Path(name).suffix.lower() in SUFFIXES and normal(name) not in listed]
+    if not found:
+        return []
+    photos = f"{len(found)} photo{'s'[: len(found) != 1]} ({found[0]}{', ...'[: 5 * (len(found) > 1)]})"
+    what = f"{photos} {'is' if len(found) == 1 else 'are'} not in {Path(source.where).name} and will not be used"
+    todo = "add rows; a row without tags makes a photo count as one that shows none of the classes"
+    return [Finding("warning", str(root), what, todo)]
 
 
 def _look_at_masks(

@@ -47,7 +47,9 @@ def tag_lines(images: TaggedImages, pairs: int = 8) -> list[str]:
     per_image = labels.sum(axis=1)
     total, untagged = int(labels.sum()), int((per_image == 0).sum())
     mean = total / max(len(images), 1)
-    lines = [f"{len(images):,} images, {len(images.classes):,} classes, {total:,} tags, {mean:.3f} an image"]
+    counts = ((len(images), "image", "images"), (len(images.classes), "class", "classes"), (total, "tag", "tags"))
+    counted = ", ".join(f"{count:,} {one if count == 1 else many}" for count, one, many in counts)
+    lines = [f"{counted}, {mean:.3f} an image"]
     histogram = ", ".join(f"{n}: {count:,}" for n, count in enumerate(np.bincount(per_image)) if count)
     lines.append(f"images by their number of tags: {histogram}" if len(images) else "no image is sound")
     if untagged:
@@ -64,7 +66,10 @@ def tag_lines(images: TaggedImages, pairs: int = 8) -> list[str]:
     found = strongest_pairs(images, pairs)
     if found:
         lines.append("classes that go together:")
-        cells = [(f"  {p.rarer} + {p.other}", f"{p.images:,} images", f"{p.share:.0%} of {p.rarer}") for p in found]
+        cells = [
+            (f"  {p.rarer} + {p.other}", f"{p.images:,} image{'s'[: p.images != 1]}", f"{p.share:.0%} of {p.rarer}")
+            for p in found
+        ]
         lines += aligned(cells)
     return lines
 

@@ -9,6 +9,8 @@ superclasses.yaml   if wanted: {super-class: [class, ...]}
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from sys import intern
@@ -56,7 +58,7 @@ def read_folder(config: DataConfig) -> Source:
             names = read_classes(root / "classes.txt")
         except DataError as error:
             entries.append(error.finding)
-    splits: set[str] = set()
+    splits: Counter[str] = Counter()
     table = list(_rows(path, config.split, splits))
     entries += table
     rows = [entry for entry in table if isinstance(entry, Row)]
@@ -64,19 +66,21 @@ def read_folder(config: DataConfig) -> Source:
         entries.append(
             fault(path, "the table has no rows below its header", "add a row for each image").finding
         )
-    if rows and config.split not in splits and config.split != ALL:
+    if splits and config.split not in splits and config.split != ALL:
         todo = f"set data.split to one that there is ({', '.join(sorted(splits))}), or to `{ALL}`"
         entries.append(fault(path, f"no row has the split {config.split!r}", todo).finding)
     if not named:
-        names = tuple(sorted({normal(name) for row in rows for name in row.names}))
+        every = {normal(name) for row in rows for name in row.names}
+        # `boat, person` is no class where boat and person are: its row becomes an error, which says what joins names.
+        names = tuple(sorted(name for name in every if not _joined(name, every)))
         entries += _odd_names(names, path)
         if rows and not names:
             entries.append(fault(path, "no image has a tag", "write class names, joined by `;`").finding)
-    return Source(names, entries, str(path))
+    return Source(names, entries, str(path), splits=splits)
 
 
-def _rows(path: Path, split: str, splits: set[str]) -> Iterator[Row | Finding]:
-    """One entry for each row; adds the names of the splits that occur to ``splits``."""
+def _rows(path: Path, split: str, splits: Counter[str]) -> Iterator[Row | Finding]:
+    """One entry for each row; counts in ``splits`` the rows of each split that the table names."""
     columns: dict[str, int] | None = None
     width = 0
     try:
@@ -119,15 +123,17 @@ def _columns(header: list[str], where: str, split: str) -> dict[str, int]:
 
 
 def _row(
-    cells: list[str], columns: dict[str, int], width: int, where: str, split: str, splits: set[str]
+    cells: list[str], columns: dict[str, int], width: int, where: str, split: str, splits: Counter[str]
 ) -> Row:
     if len(cells) < width or any(cells[width:]):
         advice = "join several tags by `;`, or quote a cell that holds a comma"
         raise fault(where, f"the row has {len(cells)} cells, the header {width}", advice)
-    row_split = cells[columns["split"]] if "split" in columns else split
-    if not row_split:
-        raise fault(where, "the cell of column split is empty", "write train, val or the like in every row")
-    splits.add(row_split)
+    row_split = split
+    if "split" in columns:
+        row_split = cells[columns["split"]]
+        if not row_split:
+            raise fault(where, "the cell of column split is empty", "write train, val or the like in every row")
+        splits[row_split] += 1
     image = cells[columns["image"]]
     if not image:
         raise fault(where, "the cell of column image is empty", "write the path of the picture")
@@ -138,6 +144,11 @@ def _row(
 
 def _files(path: PurePosixPath) -> tuple[str, ...]:
     return (str(path),) if path.parts[0] == "images" else (str(path), f"images/{path}")
+
+
+def _joined(name: str, names: set[str]) -> bool:
+    parts = re.split(r"[,|/]", name)
+    return len(parts) > 1 and all(normal(part) in names for part in parts)
 
 
 def _odd_names(names: tuple[str, ...], path: Path) -> Iterator[Finding]:

@@ -8,9 +8,14 @@ from tag2mask.data.class_folders import NO_CLASS, SUFFIXES
 from tag2mask.data.tables import FORMS
 
 
+def has_table(root: Path) -> bool:
+    """Whether a folder holds a table of tags by its usual name."""
+    return any((root / f"labels{suffix}").exists() for suffix in FORMS)
+
+
 def layout_of(root: Path) -> str:
     """The ``data.kind`` of a folder; ``folder``, whose reader says what is missing, where nothing else fits."""
-    if any((root / f"labels{suffix}").exists() for suffix in FORMS):
+    if has_table(root):
         return "folder"
     if (root / "ImageSets").is_dir():
         return "voc"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -46,6 +46,8 @@ class Source:
     """One for each of ``names``, where the data say them."""
     packed: Packed | None = None
     """The pictures, where they are no files of their own."""
+    splits: Mapping[str, int] = field(default_factory=dict)
+    """Rows of each split, where one file says the splits of all."""
 
 
 @dataclass(frozen=True)

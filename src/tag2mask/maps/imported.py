@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from tag2mask.data.class_folders import SUFFIXES
 from tag2mask.data.files import Folder
 from tag2mask.errors import InputError
 from tag2mask.maps.merge import EPSILON
@@ -105,6 +106,7 @@ def import_maps(
         raise ValueError(f"{len(ids)} ids, {len(tags)} rows of tags")
     if folder.resolve() == out.resolve():
         raise InputError(f"{folder} would be read and written at once; choose another folder for the imported maps.")
+    require_map_files(folder)
     finder = Folder(folder)
     paths: list[Path] = []
     faults: list[str] = []
@@ -138,6 +140,17 @@ def import_maps(
         save_maps(out / f"{image_id}.npz", stored.classes, stored.maps, stored.peaks)
         step(len(ids) + index + 1, 2 * len(ids))
     return ImportSummary(len(ids), kept, untagged, without_map)
+
+
+def require_map_files(folder: Path) -> None:
+    """Raise ``InputError`` in one sentence where every single file would be missing: it is some other folder."""
+    expected = "expected the maps that another program made, one <id>.npy or <id>.npz for each photo of the data"
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder}; {expected}.")
+    if not any(path.suffix in (".npy", ".npz") for path in folder.rglob("*")):
+        photo = next((path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES), None)
+        what = f"photos ({photo.name} ...), not maps" if photo else "no maps"
+        raise InputError(f"{folder} holds {what}; {expected}.")
 
 
 def _read(path: Path, class_count: int, size_hw: tuple[int, int], tags: np.ndarray) -> tuple[StoredMaps, int]:

@@ -74,6 +74,7 @@ def write_audit_page(run: Path, audit: Audit, step: Step) -> Path:
     text = templates.get_template("audit.html").render(
         title="Suspected tags",
         lead=lead(audit),
+        caution=audit.caution,
         program=f"tag2mask {__version__}",
         run=str(run),
         images=len(audit.images),
@@ -123,8 +124,8 @@ def caption(audit: Audit, near: Neighbour) -> str:
 def lead(audit: Audit) -> str:
     """The figures in one or two sentences."""
     missing, wrong = audit.flagged["missing"], audit.flagged["wrong"]
-    photos = f"{len(audit.images)} photos"
-    text = f"Of {photos}, {missing} tags look missing and {wrong} look wrong."
+    photos = f"{len(audit.images)} photo{'' if len(audit.images) == 1 else 's'}"
+    text = f"Of {photos}, {looking(missing, 'missing')} and {looking(wrong, 'wrong')}."
     if not missing + wrong:
         text = f"{photos}, no suspect."
     if len(audit.suspects) < missing + wrong:
@@ -132,6 +133,11 @@ def lead(audit: Audit) -> str:
     if audit.not_judged:
         text += f" Too little could be learnt of {', '.join(audit.not_judged)} to judge their tags."
     return text
+
+
+def looking(count: int, kind: str) -> str:
+    """``1 tag looks missing``."""
+    return f"{count} tag looks {kind}" if count == 1 else f"{count} tags look {kind}"
 
 
 def command(run: Path, audit: Audit) -> str:

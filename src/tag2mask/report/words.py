@@ -53,9 +53,9 @@ def what_was_done(config: RunConfig, images: int | None, classes: int | None) ->
     if config.methods:
         number = len(config.methods)
         epochs = f"{config.rectify.epochs} epoch{'' if config.rectify.epochs == 1 else 's'}"
-        ways = f"in {number} ways, each for {epochs}: " if number > 1 else f"for {epochs}: "
+        ways = f"in {number} ways, each for {epochs}: " if number > 1 else f"for {epochs} "
         names = [explained(method) for method in config.methods]
-        text += f"From the same weights it was trained on {ways}{listed(names)}. "
+        text += f"From the same weights training went on {ways}{listed(names)}. "
     return text + "No mask was seen in training. "
 
 
@@ -66,7 +66,7 @@ def explained(method: str) -> str:
         "halo": "pushing down every low activation (halo, a control without prototypes)",
         "sharpen": "pushing low activations down and high ones up (sharpen, a control without prototypes)",
         "fpr": "with False Positive Rectification (FPR)",
-    }.get(method, TITLES[method])
+    }.get(method, f"by {TITLES[method]}")
 
 
 def without_figures(config: RunConfig, images: int | None, classes: int | None) -> Words:

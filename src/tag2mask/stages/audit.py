@@ -30,6 +30,8 @@ from tag2mask.stages.tags import tag_probabilities
 RULE = "confident learning"
 COLUMNS = ("image", "class", "kind", "score", "probability", "likeness", "cleanlab", "box", "rule", "decision")
 """Columns of suspects.csv and of the decisions that are made of it."""
+FEW = 20
+"""Photos of a class below which classifiers learn too little to find most errors of its tags."""
 NEIGHBOURS = 3
 """Labelled examples shown beside a suspect."""
 
@@ -82,6 +84,16 @@ class Audit:
     """Classes that were hardly learnt: nothing is said of their tags."""
     rows: tuple[tuple[str, ...], ...]
     """The suspects as they stand in suspects.csv, in the order of ``COLUMNS``."""
+
+    @property
+    def caution(self) -> str:
+        """What an audit without a suspect does not show, as a sentence; empty where there were photos enough."""
+        counts = self.images.labels.sum(0)  # (C,)
+        judged = [name not in self.not_judged for name in self.images.classes.names]
+        few = [self.images.classes.names[c] for c in np.flatnonzero(judged & (counts < FEW)).tolist()]
+        if not few or any(self.flagged.values()):
+            return ""
+        return f"Fewer than {FEW} photos are tagged {', '.join(few)}: with so few the audit can miss most errors."
 
 
 @dataclass(frozen=True)

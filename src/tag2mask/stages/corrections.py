@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import shlex
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,6 +42,8 @@ class Corrected:
     provenance: Path
     added: int
     removed: int
+    next_run: str
+    """The command of the same run on the corrected tags; its settings also say split, classes and network."""
 
 
 def apply_decisions(run: Path, decisions: Path, out: Path) -> Corrected:
@@ -76,7 +79,8 @@ def apply_decisions(run: Path, decisions: Path, out: Path) -> Corrected:
     write_json(provenance, note)  # first: labels never stand there without it
     write_text(out, text)
     added = sum(decision.change.present for decision in accepted)
-    return Corrected(out, provenance, added, len(accepted) - added)
+    given = [data.root, "--config", str(run / "settings.yaml"), "--data.labels", str(out.resolve())]
+    return Corrected(out, provenance, added, len(accepted) - added, f"tag2mask run {shlex.join(given)} --out NEW")
 
 
 def tag(present: bool) -> str:

@@ -76,7 +76,16 @@ def export_masks(
 
     Returns:
         What was written; for mmsegmentation its config.
+
+    Raises:
+        InputError: among others, where the folder for mmsegmentation holds anything but an earlier export, to which
+            another split may be added.
     """
+    if kind == "mmseg" and out.is_dir() and any(out.iterdir()) and not any(out.glob("dataset_*.py")):
+        raise InputError(
+            f"--out {out} holds files, but no finished export for mmsegmentation; choose a folder that is new or "
+            "empty, as masks of the same name would be written over."
+        )
     check_writable(out if kind == "mmseg" else out.parent)
     masks = masks_of(setup, run, method, source, report)
     with report.task(f"{kind} of {method}") as step:

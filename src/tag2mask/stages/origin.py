@@ -92,7 +92,8 @@ def what_changed(known: dict[str, Any], settings: dict[str, Any] | None, inputs:
     names = [name for name in {**before, **inputs} if before.get(name) != inputs.get(name)]
     if settings is not None and known.get("settings") != settings:
         names = ["settings"]  # said alone: the inputs change with them
-    return f"the {' and the '.join(names)} have changed"
+    told = " and the ".join([", the ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    return f"the {told} have changed"
 
 
 def begin_training(run: Path, folder: Path, inputs: Inputs, report: Reporter) -> None:

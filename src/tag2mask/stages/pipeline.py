@@ -26,7 +26,7 @@ from tag2mask.maps.imported import ImportSummary, import_maps
 from tag2mask.progress import Reporter
 from tag2mask.runs import holding_run, locked, method_folder, versions, write_text
 from tag2mask.score import MaskCounts
-from tag2mask.settings import config_from_dict, first_difference, read_yaml, says
+from tag2mask.settings import config_from_dict, first_difference, flattened, read_yaml, says
 from tag2mask.stages.attribution import IMPORTED, WITHOUT_GRADIENT, all_attributed, attributed, map_settings, parts_of
 from tag2mask.stages.evaluate import MethodScores, Truth, summarise
 from tag2mask.stages.evidence import collect_evidence
@@ -366,11 +366,13 @@ def write_settings(config: RunConfig, run: Path, resume: bool, later: bool = Fal
             stored["maps"].update({name: given["maps"][name] for name in ("method", "advcam")})
         changed = first_difference(stored, given)
         if changed and not resume:
-            raise InputError(f"{run} holds a run with another {changed}; choose another --out, or delete it.")
+            was, now = (dict(flattened(values)).get(changed) for values in (stored, given))
+            raise InputError(f"{run} holds a run with {changed} {was}, not {now}; choose another --out, or delete it.")
         if changed and not says(read_yaml(path), changed):
-            raise InputError(f"--resume: {path} is older than {changed}, so the default holds; write another there.")
+            raise InputError(f"{path} is older than {changed}, so the default holds; write another there.")
         if changed:
-            raise InputError(f"--resume: {changed} is not what {path} says; resume with the settings of the run.")
+            todo = "go on with the settings of the run, or choose another --out"
+            raise InputError(f"{changed} is not what {path} says; {todo}.")
     write_text(path, text)
     write_result(run / "versions.json", versions())
 

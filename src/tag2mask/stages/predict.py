@@ -18,10 +18,10 @@ from tag2mask.data.pseudo_masks import write_mask
 from tag2mask.engine import set_up_torch
 from tag2mask.errors import InputError
 from tag2mask.progress import Reporter
-from tag2mask.runs import write_json
+from tag2mask.runs import read_json, write_json
 from tag2mask.segment.network import SegmentationNetwork
 from tag2mask.segment.predict import predict_labels
-from tag2mask.stages.pipeline import default_methods, read_settings
+from tag2mask.stages.pipeline import chosen_methods, default_methods, read_settings
 from tag2mask.stages.refine import check_refiner
 from tag2mask.stages.segment import find_segmenter, load_segmenter
 
@@ -78,7 +78,7 @@ def chosen_segmenter(run: Path, method: str, source: str, seed: int | None) -> P
     """Folder of the segmenter that is asked for, by default as ``Segmenter.load`` says."""
     config = read_settings(run)
     seed = config.seeds[0] if seed is None else seed
-    method = method or default_methods(config, run)[0]
+    method = chosen_methods(config, (method,) if method else default_methods(config, run))[0]
     return find_segmenter(run, seed, method, check_refiner(source) if source else None)
 
 
@@ -94,14 +94,17 @@ class Prediction:
 def predict_files(segmenter: Segmenter, source: Path, out: Path, report: Reporter) -> Prediction:
     """Predict one picture, or every picture in a folder and its sub-folders.
 
-    Writes ``masks/<name>.png`` (palette, class numbers), ``overlays/<name>.jpg`` and ``areas.json``: for each file the
-    size, and pixels and share of each class in it. A file that cannot be read is listed there and left out.
+    Writes ``masks/<name>.png`` (palette, class numbers), ``overlays/<name>.jpg`` and ``areas.json``: what the values
+    and colours mean, and for each file the size, and pixels and share of each class in it. A file that cannot be read
+    is listed there and left out.
 
     Raises:
-        InputError: there is no such file or folder, or no picture in it.
+        InputError: there is no such file or folder, or no picture in it; or ``check_results`` refuses ``out``.
     """
-    names = picture_names(source, out)
+    names = picture_names(source)
+    check_results(source, out, names)
     check_writable(out)
+    (out / "areas.json").unlink(missing_ok=True)  # until the end it would speak of masks that are being made anew
     areas: dict[str, Any] = {}
     failures: list[tuple[str, str]] = []
     with report.task("predicting") as step:
@@ -110,16 +113,20 @@ def predict_files(segmenter: Segmenter, source: Path, out: Path, report: Reporte
                 picture = decode_image(path)
             except InputError as error:
                 failures.append((str(path), str(error)))
+                for earlier in written(name):  # of when it could be read
+                    (out / earlier).unlink(missing_ok=True)
             else:
                 mask = segmenter.predict(picture)
-                write_mask(out / "masks" / f"{name}.png", mask)
-                write_overlay(out / "overlays" / f"{name}.jpg", picture, mask)
-                areas[str(path)] = {"mask": f"masks/{name}.png", **areas_of(mask, segmenter.classes)}
+                mask_file, overlay = written(name)
+                write_mask(out / mask_file, mask)
+                write_overlay(out / overlay, picture, mask)
+                areas[str(path)] = {"mask": mask_file, **areas_of(mask, segmenter.classes)}
             step(number, len(names))
     write_json(
         out / "areas.json",
         {
             "classes": list(segmenter.classes),
+            "legend": legend(segmenter.classes),
             "initial_weights": segmenter.initial_weights,
             "images": areas,
             "failed": [{"file": file, "why": why} for file, why in failures],
@@ -128,24 +135,60 @@ def predict_files(segmenter: Segmenter, source: Path, out: Path, report: Reporte
     return Prediction(len(areas), failures)
 
 
-def picture_names(source: Path, out: Path) -> list[tuple[Path, str]]:
-    """Pictures and the names of their outputs; a name that two files share gets the suffix of its file.
-
-    What lies in ``out``, the folder of the results, is left out: it may be a folder among the photos.
-    """
+def picture_names(source: Path) -> list[tuple[Path, str]]:
+    """Pictures and the names of their outputs; a name that two files share gets the suffix of its file."""
     if source.is_file():
         return [(source, source.stem)]
     if not source.is_dir():
         raise InputError(f"there is no file or folder {source}; give a picture or a folder of pictures.")
     paths = sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-    if source.resolve() in out.resolve().parents:
-        paths = [path for path in paths if out.resolve() not in path.resolve().parents]
     if not paths:
         raise InputError(f"there is no picture in {source}; expected files such as .jpg or .png.")
     stems = [p.relative_to(source).with_suffix("").as_posix() for p in paths]
     return [
         (path, stem if stems.count(stem) == 1 else path.relative_to(source).as_posix())
         for path, stem in zip(paths, stems, strict=True)
+    ]
+
+
+def written(name: str) -> tuple[str, str]:
+    """Mask and overlay of a picture, below the folder of the results."""
+    return f"masks/{name}.png", f"overlays/{name}.jpg"
+
+
+def check_results(source: Path, out: Path, names: list[tuple[Path, str]]) -> None:
+    """Raise ``InputError`` where results would be taken for photos or true masks, or lie beside those of other photos.
+
+    A folder among the photos would be segmented next time, and ``masks`` beside them counts as truth. One picture alone
+    may have its results in a folder beside it.
+    """
+    home, place = (source if source.is_dir() else source.parent).resolve(), out.resolve()
+    if place == home or place in home.parents or (source.is_dir() and home in place.parents):
+        how = "is" if place == home else "holds" if place in home.parents else "lies in"
+        raise InputError(
+            f"--out {out} {how} the folder of the photos, where results would be taken for photos or for true masks; "
+            f"choose another --out, outside {home}."
+        )
+    if not out.is_dir():
+        return
+    ours = {out / "areas.json", *(out / file for _, name in names for file in written(name))}
+    other = next((p for p in out.rglob("*") if p.is_file() and p not in ours and not p.name.startswith(".")), None)
+    if not (out / "areas.json").is_file():
+        if other:
+            raise InputError(f"--out {out} holds other files, such as {other}; choose a folder that is new or empty.")
+        return
+    known = read_json(out / "areas.json", "list of areas")
+    given = {path.resolve() for path, _ in names}
+    if other or any(Path(file).resolve() not in given for file in known.get("images", ())):
+        raise InputError(f"--out {out} holds masks of other photos, or by other names; choose another, or delete it.")
+
+
+def legend(classes: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Value, name and colour of the background and each class, as masks and overlays have them."""
+    colours = palette(len(classes))
+    return [
+        {"value": value, "name": name, "colour": "#" + bytes(colours[value].tolist()).hex()}
+        for value, name in enumerate(("background", *classes))
     ]
 
 

@@ -57,16 +57,22 @@ def find_segmenter(run: Path, seed: int, method: str, source: Refiner | None = N
     """Folder of a finished segmenter; without ``source`` of the best kind of masks.
 
     Raises:
-        InputError: there is none; it names those that there are.
+        InputError: there is none; it names those that there are, and the command that makes this one.
     """
     there = segmenter_sources(run, seed, method)
     if there and source in (None, *there):
         return segmenter_folder(run, seed, method, source or there[0])
+    seeds = sorted(int(path.name[4:]) for path in run.glob("seed[0-9]*"))
+    if seeds and seed not in seeds:
+        raise InputError(f"{run} has no seed {seed}; choose one that is there: {', '.join(map(str, seeds))}.")
     kind = f" from the masks of {source}" if source else ""
     every = [path.relative_to(run).parts for path in sorted(run.glob("seed*/*/segmenter/*/weights.safetensors"))]
     names = ", ".join(f"{known} from {masks} ({number})" for number, known, _, masks, _ in every)
     choice = f", or choose one that is there: {names}" if names else " first"
-    raise InputError(f"{run} has no segmenter of {method}, seed {seed}{kind}; run `tag2mask segment {run}`{choice}.")
+    options = f"{f' --from {source}' if source else ''} --methods {method}"
+    raise InputError(
+        f"{run} has no segmenter of {method}, seed {seed}{kind}; run `tag2mask segment {run}{options}`{choice}."
+    )
 
 
 def train_segmenter(

@@ -71,7 +71,10 @@ def sweep(
     cells = combinations(base, vary)
     data = data_of_seed(base.data, base.seeds[0])
     if open_masks(data, open_images(data)) is None:
-        raise InputError(f"{run} is on photos without masks, so there is nothing to compare cells by.")
+        raise InputError(
+            f"{run} is on photos without masks, by which cells are compared; sweep a run whose data have "
+            "some, such as the demo's."
+        )
     changed = {key for key, _ in map(parsed, vary)}
     cam_is_shared = not any(key.startswith(BEFORE_THE_CAM) for key in changed)
     with locked(out):
