@@ -75,6 +75,7 @@ def test_words_follow_the_figures(
         (("fpr",), "training went on for 3 epochs with False Positive Rectification (FPR). No mask"),
         (("focal",), "training went on for 3 epochs by focal BCE. No mask"),
         (("continued", "fpr"), "training went on in 2 ways, each for 3 epochs: with the tags alone (CAM trained on) and with"),
+        (("training_free", "fpr"), "training went on for 3 epochs with False Positive Rectification (FPR). FPR without training mul"),
     ],
 )
 def test_what_was_done_is_a_sentence(finished_run: Path, methods: tuple[str, ...], said: str) -> None:

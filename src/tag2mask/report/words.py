@@ -50,12 +50,14 @@ def what_was_done(config: RunConfig, images: int | None, classes: int | None) ->
         f"From {count} with tags{kinds} ({data_name(config)}, split {config.data.split}, seed{several} {seeds}) a "
         "classifier was trained; its class activation map (CAM) tells where in a photo each tag is. "
     )
-    if config.methods:
-        number = len(config.methods)
+    trained = [method for method in config.methods if method != "training_free"]
+    if trained:
+        number = len(trained)
         epochs = f"{config.rectify.epochs} epoch{'' if config.rectify.epochs == 1 else 's'}"
         ways = f"in {number} ways, each for {epochs}: " if number > 1 else f"for {epochs} "
-        names = [explained(method) for method in config.methods]
-        text += f"From the same weights training went on {ways}{listed(names)}. "
+        text += f"From the same weights training went on {ways}{listed([explained(method) for method in trained])}. "
+    if "training_free" in config.methods:
+        text += "FPR without training multiplies the maps of the CAM by what its prototypes say. "
     return text + "No mask was seen in training. "
 
 
