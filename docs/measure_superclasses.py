@@ -121,7 +121,7 @@ def main() -> None:
         for name, config in cells.items():
             other = Found(**{**vars_of(setup), "groups": groups["both"]})
             load_method(setup, "cam", run)
-            pools = tags_of_pools(config.tags, setup, tags, config.fpr, out / name)
+            pools = tags_of_pools(config.tags, setup, tags, config.fpr, out / name, report)
             rows[name].append(measure(other, torch.tensor(pools, dtype=torch.float32, device=device), config.fpr))
             train_method(config, other, tags, "fpr", out / name, report, resume=False)
     print("adjusted Rand index:", {kind: [round(value, 2) for value in each] for kind, each in agreement.items()})

@@ -77,7 +77,7 @@ def main() -> None:
         tags = read_training_tags(run, setup)
         for name, options in SETTINGS.items():
             fpr = replace(config.fpr, **options)
-            pools = tags_of_pools(config.tags, setup, tags, fpr, run)
+            pools = tags_of_pools(config.tags, setup, tags, fpr, run, report)
             rows[name].append(measure(setup, torch.tensor(pools, dtype=torch.float32, device=device), fpr))
     print("| setting | true vehicle pixels pushed down* | wheels pushed down* | negatives of a class |")
     print("|---|---|---|---|")

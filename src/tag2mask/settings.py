@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from itertools import pairwise
@@ -76,12 +77,10 @@ class SettingsParser(ArgumentParser):
         if found and not strange.startswith("-") and "data.root" in options and not takes_folder:
             from tag2mask.data.layout import layout_of
 
-            folder = strange.split()[0]
-            kind = layout_of(Path(folder)) if Path(folder).is_dir() else "folder"
-            return (
-                f"{message}. For a folder of photos say --data.kind {kind} --data.root {folder}, or run "
-                f"`tag2mask run {folder}`."
-            )
+            folder = max((a for a in self.arguments if strange.startswith(a)), key=len, default=strange)
+            kind, name = layout_of(Path(folder)) if Path(folder).is_dir() else "folder", shlex.quote(folder)
+            said = f"--data.kind {kind} --data.root {name}"
+            return f"{message}. For a folder of photos say {said}, or run `tag2mask run {name}`."
         for word in message.replace("'", " ").replace('"', " ").split():
             name = word.strip(".,:").lstrip("-").split("=")[0]
             if name in options or len(name) < 3:

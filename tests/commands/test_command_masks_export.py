@@ -118,8 +118,10 @@ def test_a_folder_that_holds_something_else_is_refused(
     (folder / "ann_dir" / "train").mkdir(parents=True)
     (folder / "ann_dir" / "train" / "p0.png").write_text("by hand")
     text = error(capsys, run, "--to", "mmseg", "--out", folder, "--masks", "crf")
-    assert f"--out {folder} holds files, but no finished export" in text and "new or empty" in text
+    assert f"--out {folder} holds files that no export for mmsegmentation wrote" in text and "new or empty" in text
     assert files(folder) == {"ann_dir/train/p0.png"}
+    assert export(run, "mmseg", tmp_path / "other") == 0
+    (tmp_path / "other" / "dataset_train.py").unlink()  # as if it had been cut off
     assert export(run, "mmseg", tmp_path / "other") == 0
     assert export(run, "mmseg", tmp_path / "other", "--masks", "segmenter:crf", "--split", "val") == 0
     assert {"dataset_train.py", "dataset_val.py"} <= files(tmp_path / "other")

@@ -157,13 +157,39 @@ def test_results_of_other_photos_are_not_mixed_with_these(
     shutil.copytree(photos, data)
     assert predict(run, photos / "deep", out) == 0
     before = times(out)
-    for source in (photos / "d.bmp", data / "deep", photos):  # fewer, others of the same names, the same by other names
-        assert f"--out {out} holds masks of other photos, or by other names; choose another" in error(capsys, run, source, "--out", out)
+    text = error(capsys, run, data / "deep", "--out", out)
+    assert f"--out {out} holds the mask of {photos / 'deep'}/" in text and "would replace; choose another." in text
     for folder in (data, tmp_path / "files"):
         folder.mkdir(exist_ok=True)
         (folder / "labels.csv").write_text("image,labels\n")
         assert f"--out {folder} holds other files, such as {folder}/" in error(capsys, run, photos / "d.bmp", "--out", folder)
     assert times(out) == before and not (data / "masks").exists()
+    shutil.rmtree(photos / "deep")
+    assert predict(run, data / "deep", out) == 0, "what is gone from where it was may be the same"
+
+
+def test_photos_join_those_that_are_there(run: Path, photos: Path, tmp_path: Path) -> None:
+    """One after the other, as with the default --out; what desktops leave there is no photo's."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "Thumbs.db").touch()
+    assert predict(run, photos / "d.bmp", out) == 0 and predict(run, photos / "deep", out) == 0
+    listed = json.loads((out / "areas.json").read_text())["images"]
+    assert set(listed) >= {str(photos / "d.bmp"), str(photos / "deep" / "b.png")}
+    assert {entry["mask"] for entry in listed.values()} == {name for name in files(out) if name.startswith("masks/")}
+    (out / "areas.json").write_text("[]")
+    assert predict(run, photos / "d.bmp", out) == 0
+    assert set(json.loads((out / "areas.json").read_text())["images"]) == {str(photos / "d.bmp")}
+
+
+def test_masks_of_other_classes_are_not_joined(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert predict(run, photos / "d.bmp", out) == 0
+    content = json.loads((out / "areas.json").read_text())
+    (out / "areas.json").write_text(json.dumps({**content, "classes": ["cat"]}))
+    assert "holds masks of other classes (cat); choose another --out." in error(capsys, run, photos / "deep", "--out", out)
 
 
 def test_a_prediction_of_photos_that_are_given_again_is_made_anew(run: Path, photos: Path, tmp_path: Path) -> None:

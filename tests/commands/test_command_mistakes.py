@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,7 @@ def test_values_that_are_called_like_the_folder(
 
 
 @pytest.mark.parametrize(
-    ("out", "how"), [("photos", "is"), ("photos/runs/a", "lies in"), (".", "holds"), ("elsewhere/../photos", "is")]
+    ("out", "how"), [("photos", "is"), ("photos/runs/a", "lies in"), ("elsewhere/../photos", "is")]
 )
 def test_a_run_is_kept_apart_from_the_photos(
     write_folder: WriteFolder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, out: str, how: str,
@@ -70,7 +71,9 @@ def test_a_run_is_kept_apart_from_the_photos(
     monkeypatch.chdir(tmp_path)
     expected = f"--out {out} {how} the data folder photos; choose a folder beside it for the run."
     assert refusal(capsys, "run", "photos", "--out", out) == expected
-    assert refusal(capsys, "train", f"--out={out}", "--data.kind", "folder", "--data.root", "photos") == expected
+    for command in ("train", "run", "import photos"):
+        given = [*command.split(), f"--out={out}", "--data.kind", "folder", "--data.root", "photos"]
+        assert refusal(capsys, *given) == expected
     assert "expected one argument" in refusal(capsys, "run", "photos", "--out")
     assert not (tmp_path / "photos" / "runs").exists() and not list(tmp_path.rglob("settings.yaml"))
 
@@ -85,6 +88,7 @@ def test_a_folder_without_any_layout_a_run_and_a_file(
         assert text.startswith(f"{empty} has no table of tags (labels.csv, ") and "VOC's ImageSets" in text
     run.mkdir()
     (run / "settings.yaml").touch()
+    (run / "versions.json").touch()
     for folders in ((), ("seed0/cam/x", "seed0/fpr/x")):  # pictures of a run are no classes
         for folder in folders:
             (run / folder).mkdir(parents=True)
@@ -95,6 +99,36 @@ def test_a_folder_without_any_layout_a_run_and_a_file(
     assert refusal(capsys, "check", str(root / "labels.csv")) == expected
     (root / "labels.csv").rename(root / "mine.csv")
     assert main(["check", str(root), "--data.labels", "mine.csv"]) == 0
+
+
+def test_a_table_by_another_name_beside_folders(
+    write_folder: WriteFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The folders are not the classes, and a user's own settings.yaml makes no run of them."""
+    root = write_folder()
+    (root / "settings.yaml").write_text("classify: {epochs: 3}\n")
+    for place, number in (("harbour", "1"), ("meadow", "2")):
+        (root / place).mkdir()
+        shutil.copy(next((root / "images").glob("*.png")), root / place / f"{number}.png")
+    shutil.rmtree(root / "images")
+    (root / "labels.csv").unlink()
+    (root / "mine.csv").write_text("image,split,labels\nharbour/1.png,train,boat\nmeadow/2.png,train,cow\n")
+    (root / "classes.txt").unlink(missing_ok=True)
+    for option in ([], ["--data.labels", "mine.csv"]):
+        main(["check", str(root), "--data.masks", "none", *option])
+        shown = capsys.readouterr().out
+        assert ("\nboat " in shown, "\nharbour " in shown) == (bool(option), not option), shown
+
+
+def test_a_run_among_the_photos_that_is_there_goes_on(
+    write_folder: WriteFolder, tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_folder()
+    run = tmp_path / "run"
+    options = [*tiny, "--data.kind", "folder", "--data.root", str(root), "--methods", "fpr"]
+    assert main(["train", "--out", str(run), *options]) == 0
+    run.rename(root / "run")
+    assert main(["train", "--out", str(root / "run"), *options, "--resume"]) == 0
 
 
 @pytest.mark.parametrize("command", ["demo", "train", "run", "sweep", "import", "reproduce"])

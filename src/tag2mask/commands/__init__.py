@@ -56,11 +56,11 @@ def check_out(arguments: list[str]) -> None:
 
 
 def check_apart(out: str, root: str) -> None:
-    """Raise an error if a run would lie among the photos, where its pictures are taken for photos, or around them."""
+    """Raise an error if a new run would lie among the photos, where its pictures may be taken for photos or masks."""
     run, data = Path(out).resolve(), Path(root).resolve()
-    if not data.is_dir() or not (run.is_relative_to(data) or data.is_relative_to(run)):
+    if not root or not run.is_relative_to(data) or (run / "settings.yaml").is_file():
         return
-    how = "is" if run == data else "lies in" if run.is_relative_to(data) else "holds"
+    how = "is" if run == data else "lies in"
     raise InputError(f"--out {out} {how} the data folder {root}; choose a folder beside it for the run.")
 
 

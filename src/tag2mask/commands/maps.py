@@ -94,7 +94,7 @@ def check(arguments: list[str]) -> int:
 
 def guess_kind(arguments: list[str], everything: bool) -> list[str]:
     """For commands on a FOLDER: its layout, unless data.kind is said; ``everything``: all splits of it."""
-    from tag2mask.settings import given, values_of
+    from tag2mask.settings import given
 
     folder = ""
     for before, argument in pairwise(["", *arguments]):
@@ -107,17 +107,15 @@ def guess_kind(arguments: list[str], everything: bool) -> list[str]:
     path = Path(folder)
     if path.is_file():
         raise InputError(f"{folder} is a file; give the folder of the data set, such as {str(path.parent)!r}.")
-    for out in values_of(arguments, "--out"):
-        check_apart(out, folder)
     if given(arguments, "data.kind"):
         return arguments
     if not path.is_dir():
         raise InputError(f"there is no folder {folder!r}; give the folder of the data set.")
     from tag2mask.data.layout import has_table, layout_of
 
-    kind = layout_of(path)
+    kind = "folder" if given(arguments, "data.labels") and layout_of(path) == "classes" else layout_of(path)
     if kind in ("folder", "classes") and not has_table(path) and not given(arguments, "data.labels"):
-        if (path / "settings.yaml").is_file():
+        if (path / "settings.yaml").is_file() and (path / "versions.json").is_file():
             raise InputError(f"{folder} is the folder of a run (it has a settings.yaml); give that of the photos.")
         if kind == "folder":
             raise InputError(
@@ -151,8 +149,7 @@ def train(arguments: list[str]) -> int:
     add_run_settings(parser, preset_of(arguments), host)
     values = parser.parse_args(with_lists(arguments))
     config, run = run_config(values), Path(values.out)
-    if config.data.root:
-        check_apart(values.out, config.data.root)
+    check_apart(values.out, config.data.root)
     from tag2mask.progress import Reporter
     from tag2mask.stages import pipeline
 

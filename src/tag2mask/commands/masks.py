@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tag2mask.commands import WHOSE_DEFAULTS, command, common, method_names, new_parser, run_parser
+from tag2mask.commands import WHOSE_DEFAULTS, check_apart, command, common, method_names, new_parser, run_parser
 from tag2mask.commands.maps import guess_kind
 from tag2mask.errors import InputError
 
@@ -161,6 +161,7 @@ def import_maps(arguments: list[str]) -> int:
     parser.set_defaults({"methods": ()})
     values = parser.parse_args(with_lists(arguments))
     config, run = run_config(values), Path(values.out)
+    check_apart(values.out, config.data.root)
     from tag2mask.progress import Reporter
     from tag2mask.stages import pipeline
 
@@ -232,6 +233,7 @@ def run(arguments: list[str]) -> int:
     if values.root:
         values.data.root = values.root
     config = run_config(values)
+    check_apart(values.out, config.data.root)
     from tag2mask.progress import Reporter
     from tag2mask.stages.demo import run_everything
     from tag2mask.stages.refine import check_refiner

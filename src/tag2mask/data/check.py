@@ -163,15 +163,16 @@ def _odd_splits(config: DataConfig, source: Source) -> list[Finding]:
 
 def _unlisted(config: DataConfig, source: Source) -> list[Finding]:
     """Photos that lie in the folder of a table and are not in it: no one would miss them."""
-    if config.kind != "folder":
+    unread = any(isinstance(entry, Finding) and entry.severity == "error" for entry in source.entries)
+    if config.kind != "folder" or unread:  # a row that cannot be read may list one of them
         return []
-    root = Path(config.root)
+    root = Path(config.root).resolve()
     listed = {normal(file) for entry in source.entries if isinstance(entry, Row) for file in entry.files}
-    no_photos = {Path(name).as_posix() for name in (*NO_CLASS, config.masks, config.contexts)}
+    no_photos = {root / name for name in (*NO_CLASS, config.masks, config.contexts)}
     found = []
     for home, folders, files in os.walk(root):
         place = Path(home).relative_to(root)
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and (place / f).as_posix() not in no_photos)
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and Path(home, f) not in no_photos)
         names = [(place / name).as_posix() for name in sorted(files) if not name.startswith(".")]
         found += [name for name in names if Path(name).suffix.lower() in SUFFIXES and normal(name) not in listed]
     if not found:
@@ -179,7 +180,7 @@ def _unlisted(config: DataConfig, source: Source) -> list[Finding]:
     photos = f"{len(found)} photo{'s'[: len(found) != 1]} ({found[0]}{', ...'[: 5 * (len(found) > 1)]})"
     what = f"{photos} {'is' if len(found) == 1 else 'are'} not in {Path(source.where).name} and will not be used"
     todo = "add rows; a row without tags makes a photo count as one that shows none of the classes"
-    return [Finding("warning", str(root), what, todo)]
+    return [Finding("warning", config.root, what, todo)]
 
 
 def _look_at_masks(

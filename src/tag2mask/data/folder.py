@@ -9,7 +9,6 @@ superclasses.yaml   if wanted: {super-class: [class, ...]}
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -147,7 +146,7 @@ def _files(path: PurePosixPath) -> tuple[str, ...]:
 
 
 def _joined(name: str, names: set[str]) -> bool:
-    parts = re.split(r"[,|/]", name)
+    parts = name.split(",")
     return len(parts) > 1 and all(normal(part) in names for part in parts)
 
 

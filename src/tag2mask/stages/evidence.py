@@ -40,7 +40,7 @@ def collect_evidence(config: RunConfig, setup: SeedSetup, run: Path, report: Rep
     fpr = config.fpr
     if not fpr.needs_prototypes() or not folder.is_dir():
         return
-    tags = tags_of_pools(config.tags, setup, read_training_tags(run, setup), fpr, run)
+    tags = tags_of_pools(config.tags, setup, read_training_tags(run, setup), fpr, run, report)
     targets = torch.tensor(tags, dtype=torch.float32, device=setup.device)
     prototypes = collect(setup.host, setup.inputs, targets, fpr, setup.superclasses, setup.seed + 1000)
     setup.host.eval()

@@ -152,7 +152,8 @@ def look_at_all(
     setup, fpr = network.setup, method_config(method, network.config.fpr)
     images = setup.images
     prototypes = load_prototypes(prototypes_file, setup.device)
-    tags = tags_of_pools(network.config.tags, setup, read_training_tags(network.run, setup), fpr, network.run)
+    given = read_training_tags(network.run, setup)
+    tags = tags_of_pools(network.config.tags, setup, given, fpr, network.run, Reporter(quiet=True))
     targets = torch.tensor(tags, dtype=torch.float32, device=setup.device)
     masks = open_masks(setup.data, images)
     lent = defaultdict(list)  # image -> its negatives

@@ -30,6 +30,8 @@ COMPARED_IMAGES = 4
 """Photos on which an ONNX file is compared with the network it came from."""
 TOLERATED = 1e-4
 """Largest difference in probability between the two."""
+MARK = ".tag2mask"
+"""A file in a folder for mmsegmentation that was begun by an export, which may go on there or add a split."""
 
 
 def without_tags(data: DataConfig, segmenter: Path) -> DataConfig:
@@ -78,16 +80,18 @@ def export_masks(
         What was written; for mmsegmentation its config.
 
     Raises:
-        InputError: among others, where the folder for mmsegmentation holds anything but an earlier export, to which
-            another split may be added.
+        InputError: among others, where the folder for mmsegmentation holds what no export wrote.
     """
-    if kind == "mmseg" and out.is_dir() and any(out.iterdir()) and not any(out.glob("dataset_*.py")):
+    if kind == "mmseg" and not (out / MARK).is_file() and any(p.name[0] != "." for p in out.glob("*")):
         raise InputError(
-            f"--out {out} holds files, but no finished export for mmsegmentation; choose a folder that is new or "
-            "empty, as masks of the same name would be written over."
+            f"--out {out} holds files that no export for mmsegmentation wrote; choose a folder that is new or empty, "
+            "as masks of the same name would be written over."
         )
     check_writable(out if kind == "mmseg" else out.parent)
     masks = masks_of(setup, run, method, source, report)
+    if kind == "mmseg":
+        out.mkdir(parents=True, exist_ok=True)
+        (out / MARK).touch()
     with report.task(f"{kind} of {method}") as step:
         if kind == "voc-archive":
             out.parent.mkdir(parents=True, exist_ok=True)

@@ -29,6 +29,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 """Files that are taken for pictures in a folder."""
 OVERLAY = 0.5
 """Opacity of the classes over the photo."""
+AREAS = "areas.json"
 
 
 class Segmenter:
@@ -96,7 +97,7 @@ def predict_files(segmenter: Segmenter, source: Path, out: Path, report: Reporte
 
     Writes ``masks/<name>.png`` (palette, class numbers), ``overlays/<name>.jpg`` and ``areas.json``: what the values
     and colours mean, and for each file the size, and pixels and share of each class in it. A file that cannot be read
-    is listed there and left out.
+    is listed there and left out. What ``out`` holds of other photos stays, and stays listed.
 
     Raises:
         InputError: there is no such file or folder, or no picture in it; or ``check_results`` refuses ``out``.
@@ -104,9 +105,27 @@ def predict_files(segmenter: Segmenter, source: Path, out: Path, report: Reporte
     names = picture_names(source)
     check_results(source, out, names)
     check_writable(out)
-    (out / "areas.json").unlink(missing_ok=True)  # until the end it would speak of masks that are being made anew
-    areas: dict[str, Any] = {}
+    made = {written(name)[0] for _, name in names}
+    areas = {file: entry for file, entry in earlier_areas(out, segmenter.classes).items() if entry["mask"] not in made}
     failures: list[tuple[str, str]] = []
+
+    def write_areas() -> None:
+        write_json(
+            out / AREAS,
+            {
+                "classes": list(segmenter.classes),
+                "legend": legend(segmenter.classes),
+                "initial_weights": segmenter.initial_weights,
+                "images": areas,
+                "failed": [{"file": file, "why": why} for file, why in failures],
+            },
+        )
+
+    if areas:
+        write_areas()  # without those that are being made anew, of which it would speak until the end
+    else:
+        (out / AREAS).unlink(missing_ok=True)
+    before = len(areas)
     with report.task("predicting") as step:
         for number, (path, name) in enumerate(names, 1):
             try:
@@ -122,17 +141,8 @@ def predict_files(segmenter: Segmenter, source: Path, out: Path, report: Reporte
                 write_overlay(out / overlay, picture, mask)
                 areas[str(path)] = {"mask": mask_file, **areas_of(mask, segmenter.classes)}
             step(number, len(names))
-    write_json(
-        out / "areas.json",
-        {
-            "classes": list(segmenter.classes),
-            "legend": legend(segmenter.classes),
-            "initial_weights": segmenter.initial_weights,
-            "images": areas,
-            "failed": [{"file": file, "why": why} for file, why in failures],
-        },
-    )
-    return Prediction(len(areas), failures)
+    write_areas()
+    return Prediction(len(areas) - before, failures)
 
 
 def picture_names(source: Path) -> list[tuple[Path, str]]:
@@ -157,7 +167,7 @@ def written(name: str) -> tuple[str, str]:
 
 
 def check_results(source: Path, out: Path, names: list[tuple[Path, str]]) -> None:
-    """Raise ``InputError`` where results would be taken for photos or true masks, or lie beside those of other photos.
+    """Raise ``InputError`` where results would be taken for photos or true masks, or replace those of another photo.
 
     A folder among the photos would be segmented next time, and ``masks`` beside them counts as truth. One picture alone
     may have its results in a folder beside it.
@@ -171,16 +181,38 @@ def check_results(source: Path, out: Path, names: list[tuple[Path, str]]) -> Non
         )
     if not out.is_dir():
         return
-    ours = {out / "areas.json", *(out / file for _, name in names for file in written(name))}
-    other = next((p for p in out.rglob("*") if p.is_file() and p not in ours and not p.name.startswith(".")), None)
-    if not (out / "areas.json").is_file():
+    if not (out / AREAS).is_file():
+        ours = {out / file for _, name in names for file in written(name)}  # of a prediction that was cut off
+        other = next((p for p in out.rglob("*") if p.is_file() and p not in ours and not of_the_system(p)), None)
         if other:
             raise InputError(f"--out {out} holds other files, such as {other}; choose a folder that is new or empty.")
-        return
-    known = read_json(out / "areas.json", "list of areas")
-    given = {path.resolve() for path, _ in names}
-    if other or any(Path(file).resolve() not in given for file in known.get("images", ())):
-        raise InputError(f"--out {out} holds masks of other photos, or by other names; choose another, or delete it.")
+    masks = {entry["mask"]: file for file, entry in earlier_areas(out).items()}
+    for path, name in names:
+        known = masks.get(written(name)[0])
+        if known and Path(known).exists() and Path(known).resolve() != path.resolve():
+            raise InputError(f"--out {out} holds the mask of {known}, which {path} would replace; choose another.")
+
+
+def earlier_areas(out: Path, classes: tuple[str, ...] | None = None) -> dict[str, dict[str, Any]]:
+    """What ``areas.json`` lists and is still there, by file; nothing where it cannot be read, as it is made again.
+
+    Raises:
+        InputError: it is of other ``classes``.
+    """
+    try:
+        content = read_json(out / AREAS, "list of areas")
+        images = {file: entry for file, entry in content["images"].items() if (out / entry["mask"]).is_file()}
+        known = tuple(content["classes"])
+    except (InputError, AttributeError, KeyError, TypeError):
+        return {}
+    if images and classes is not None and known != classes:
+        raise InputError(f"--out {out} holds masks of other classes ({', '.join(known)}); choose another --out.")
+    return images
+
+
+def of_the_system(path: Path) -> bool:
+    """Whether a file is what desktops leave in every folder."""
+    return path.name.startswith(".") or path.name in ("Thumbs.db", "desktop.ini")
 
 
 def legend(classes: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -62,7 +62,7 @@ def find_segmenter(run: Path, seed: int, method: str, source: Refiner | None = N
     there = segmenter_sources(run, seed, method)
     if there and source in (None, *there):
         return segmenter_folder(run, seed, method, source or there[0])
-    seeds = sorted(int(path.name[4:]) for path in run.glob("seed[0-9]*"))
+    seeds = sorted(int(path.name[4:]) for path in run.glob("seed*") if path.name[4:].isdigit())
     if seeds and seed not in seeds:
         raise InputError(f"{run} has no seed {seed}; choose one that is there: {', '.join(map(str, seeds))}.")
     kind = f" from the masks of {source}" if source else ""

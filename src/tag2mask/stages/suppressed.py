@@ -75,7 +75,7 @@ def measure_suppressed(run: Path, report: Reporter) -> dict[str, Any]:
         setup = set_up_seed(config, run, seed, device, report)
         masks = require_masks(setup)
         load_method(setup, "cam", run)
-        tags = tags_of_pools(config.tags, setup, read_training_tags(run, setup), fpr, run)
+        tags = tags_of_pools(config.tags, setup, read_training_tags(run, setup), fpr, run, report)
         targets = torch.tensor(tags, dtype=torch.float32, device=device)
         levels = fpr.feature_space == "levels"
         prototypes = collect(setup.host, setup.inputs, targets, fpr, setup.superclasses, seed + 1000)

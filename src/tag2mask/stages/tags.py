@@ -175,23 +175,22 @@ def drops_suspects(config: TagsConfig, settings: FPRConfig) -> bool:
 
 
 def tags_of_pools(
-    config: TagsConfig, setup: SeedSetup, tags: TrainingTags, settings: FPRConfig, run: Path
+    config: TagsConfig, setup: SeedSetup, tags: TrainingTags, settings: FPRConfig, run: Path, report: Reporter
 ) -> TrainingTags:
     """The tags (N, C) as prototypes are collected with them: what ``fpr.suspects`` drops counts as unknown.
 
-    It is in no pool, and it counts as there wherever the collection asks what else a photo shows.
+    It is in no pool, and it counts as there wherever the collection asks what else a photo shows. Where no suspects
+    were looked for, as no method of the run has prototypes or the run is older than that, a warning says so.
 
     Raises:
-        InputError: ``suspects.json`` is not there, or is of other tags.
+        InputError: ``suspects.json`` is of other tags.
     """
     if not drops_suspects(config, settings):
         return tags
     path = seed_folder(run, setup.seed) / SUSPECTS
     if not path.is_file():
-        raise InputError(
-            f"there is no {path}, which fpr.suspects needs; train fpr with --resume or, where the run is older than "
-            f"that setting, write `suspects: keep` under `fpr` in {run / 'settings.yaml'}."
-        )
+        report.warn(f"there is no {path}: negatives are collected as if no tag were suspected to be missing.")
+        return tags
     stored = read_json(path, "suspects")
     if stored.get("of", {}).get("tags") != hash_of_tags(setup, tags):
         raise InputError(f"{path} was made of other tags than the run trains with; train again with --resume.")

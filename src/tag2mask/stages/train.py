@@ -108,7 +108,7 @@ def train_method(
     inputs.update(facts_of_negatives(config.tags, method, settings))
     pool_tags = tags
     if needs_pools(method, settings) and drops_suspects(config.tags, settings):
-        pool_tags = tags_of_pools(config.tags, setup, tags, settings, run)
+        pool_tags = tags_of_pools(config.tags, setup, tags, settings, run, report)
         inputs["suspected tags"] = hash_of_tags(setup, pool_tags)
     if finished(run, folder, resume, inputs, report):
         load_weights(folder / WEIGHTS, setup.host)
