@@ -36,6 +36,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory, photos: list[str]) -> dict[st
     return {name: root / name for name in ("drop", "keep")}
 
 
+@pytest.fixture
+def copy(runs: dict[str, Path], tmp_path: Path) -> Path:
+    """A copy of the run with the default, to tamper with."""
+    return Path(shutil.copytree(runs["drop"], tmp_path / "copy"))
+
+
 def suspects(run: Path) -> np.ndarray:
     """(N, C): where suspects.json lists a pair."""
     images, stored = data_of(run), json.loads((run / "seed0" / "suspects.json").read_text())
@@ -79,52 +85,43 @@ def test_nothing_else_depends_on_them(runs: dict[str, Path]) -> None:
     assert weights(runs["drop"], "fpr") != weights(runs["keep"], "fpr")
 
 
-def test_tags_that_were_changed_by_hand_are_looked_at_again(runs: dict[str, Path], tmp_path: Path) -> None:
-    run = tmp_path / "copy"
-    shutil.copytree(runs["drop"], run)
-    again = ["train", "--out", str(run), "--config", str(run / "settings.yaml"), "--resume", "--quiet"]
-    path = run / "seed0" / "suspects.json"
+def test_tags_that_were_changed_by_hand_are_looked_at_again(copy: Path) -> None:
+    again = ["train", "--out", str(copy), "--config", str(copy / "settings.yaml"), "--resume", "--quiet"]
+    path, tags = copy / "seed0" / "suspects.json", copy / "seed0" / "tags.json"
     before = path.stat().st_mtime_ns
     assert main(again) == 0 and path.stat().st_mtime_ns == before
-    stored = json.loads((run / "seed0" / "tags.json").read_text())
-    (run / "seed0" / "tags.json").write_text(json.dumps({**stored, "removed": []}))
+    tags.write_text(json.dumps({**json.loads(tags.read_text()), "removed": []}))
     assert main(again) == 0
-    assert path.stat().st_mtime_ns > before and not (suspects(run) & data_of(run).labels).any()
-    assert (run / "set_aside" / "1" / "seed0" / "fpr").is_dir(), "trained anew"
+    assert path.stat().st_mtime_ns > before and not (suspects(copy) & data_of(copy).labels).any()
+    assert (copy / "set_aside" / "1" / "seed0" / "fpr").is_dir(), "trained anew"
 
 
 def test_suspects_of_other_tags_are_an_error_that_says_what_to_do(
-    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = tmp_path / "copy"
-    shutil.copytree(runs["drop"], run)
-    path = run / "seed0" / "suspects.json"
+    path = copy / "seed0" / "suspects.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "of": {"tags": "others"}}))
-    assert main(["evaluate", str(run), "--suppressed", "--quiet"]) == 2
+    assert main(["evaluate", str(copy), "--suppressed", "--quiet"]) == 2
     error = capsys.readouterr().err
     assert f"{path} was made of other tags than the run trains with; train again with --resume." in error
 
 
 def test_suspects_that_are_lost_are_missed_and_those_that_are_damaged_found_again(
-    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = tmp_path / "copy"
-    shutil.copytree(runs["drop"], run)
-    path = run / "seed0" / "suspects.json"
+    path = copy / "seed0" / "suspects.json"
     content = path.read_bytes()
     path.unlink()
-    assert main(["evaluate", str(run), "--suppressed", "--quiet"]) == 0
+    assert main(["evaluate", str(copy), "--suppressed", "--quiet"]) == 0
     warning = f"there is no {path}: negatives are collected as if no tag were suspected to be missing."
     assert warning in capsys.readouterr().err
     path.write_bytes(content[:50])
-    assert main(["train", "--out", str(run), "--config", str(run / "settings.yaml"), "--resume"]) == 0
+    assert main(["train", "--out", str(copy), "--config", str(copy / "settings.yaml"), "--resume"]) == 0
     assert f"{path} is damaged: photos that may lack a tag are looked for again." in capsys.readouterr().err
-    assert path.read_bytes() == content and not (run / "set_aside").exists()
+    assert path.read_bytes() == content and not (copy / "set_aside").exists()
 
 
-def test_methods_without_prototypes_do_not_ask_for_suspects(
-    photos: list[str], runs: dict[str, Path], tmp_path: Path
-) -> None:
+def test_methods_without_prototypes_do_not_ask_for_suspects(photos: list[str], tmp_path: Path) -> None:
     """A tag is corrected, and only a control is trained on: suspects of the tags as they were are no hindrance."""
     run, root = tmp_path / "copy", tmp_path / "photos"
     shutil.copytree(photos[photos.index("--data.root") + 1], root)

@@ -82,7 +82,8 @@ def export_masks(
     Raises:
         InputError: among others, where the folder for mmsegmentation holds what no export wrote.
     """
-    if kind == "mmseg" and not (out / MARK).is_file() and any(p.name[0] != "." for p in out.glob("*")):
+    begun = (out / MARK).is_file() or any(out.glob("dataset_*.py"))  # which those of earlier versions have alone
+    if kind == "mmseg" and not begun and any(path.name[0] != "." for path in out.glob("*")):
         raise InputError(
             f"--out {out} holds files that no export for mmsegmentation wrote; choose a folder that is new or empty, "
             "as masks of the same name would be written over."
