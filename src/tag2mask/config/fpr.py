@@ -27,7 +27,7 @@ class FPRConfig:
     paper."""
     prototypes: int = 10
     """K, the number of positive prototypes of a class."""
-    negatives: int = 40
+    negatives: int = 60
     """The number of negative prototypes of a class; K in the paper."""
     region_weight: float = 0.0
     """lambda 1 of Eq. 9, the weight of the region contrast."""
