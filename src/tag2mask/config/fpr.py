@@ -42,7 +42,7 @@ class FPRConfig:
     pixel_lift: float = 1.0
     """Weight, in units of pixel_weight, of the counterpart: pixels nearer to a positive prototype than margin times
     the distance to every negative are lifted towards their map's maximum. 0 is the paper."""
-    lift_from: float = 0.75
+    lift_from: float = 0.5
     """A class lifts nothing while it fills less than this share of its places for negatives, which are fpr.negatives,
     but no more than there are photos without it: nearly everything is nearer to a positive then. 0: it always lifts."""
     pixel_select: Literal["prototypes", "halo"] = "prototypes"
