@@ -36,7 +36,7 @@ from tag2mask.stages.train import load_method, train_method
 
 Matrix = npt.NDArray[np.float64]
 SETTINGS: dict[str, dict[str, Any]] = {
-    "found": {**NONE, "remember": 0, "lift_from": 0.0},
+    "found": {**NONE, "remember": 0, "lift_fewer": 0.0},
     "found, on top of the default": {},
 }
 

@@ -72,12 +72,12 @@ def by_loops(config: RunConfig, setup: SeedSetup, masks: Masks, run: Path) -> di
     labels, lists = torch.tensor(setup.images.labels).double(), lists_of(setup, run)
     for image, name in json.loads((run / f"seed{setup.seed}" / "tags.json").read_text())["unknown, tagged"]:
         labels[setup.images.ids.index(image), setup.images.classes.names.index(name)] = -1
-    few = load_prototypes(run / f"seed{setup.seed}" / "fpr" / "prototypes.safetensors").few
-    assert few is not None
+    reach = load_prototypes(run / f"seed{setup.seed}" / "fpr" / "prototypes.safetensors").lift_reach
+    assert reach is not None
     chosen: dict[str, tuple[set[Place], set[Place]]] = {
         "prototypes": (
             reference.suppressed(features, maps, labels, lists, theta=fpr.theta, epsilon=0, margin=fpr.margin),
-            {place for place in ours.lifted(features, maps, labels, lists, margin=fpr.margin) if not few[place[1]]},
+            ours.lifted(features, maps, labels, lists, margin=fpr.margin, reach=reach.tolist()),
         ),
         "activation": (
             ours.halo(maps, labels, theta=fpr.theta, below=fpr.halo_below, epsilon=0),

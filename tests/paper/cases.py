@@ -155,8 +155,14 @@ def package_loss(batch: Batch, prototypes: Prototypes | None, config: FPRConfig,
     return fpr_loss(features, maps, logits, labels, prototypes, config, steps, batch.maps).total
 
 
-def loop_loss(batch: Batch, lists: Bank, config: FPRConfig, steps: int = 100) -> Tensor:
-    """Eq. 9 by the loops, with every switch of ``config`` that concerns a training step."""
+def loop_loss(
+    batch: Batch, lists: Bank, config: FPRConfig, steps: int = 100, reach: Sequence[float] | None = None,
+    height: Sequence[float] | None = None,
+) -> Tensor:  # fmt: skip
+    """Eq. 9 by the loops, with every switch of ``config`` that concerns a training step.
+
+    ``reach``, ``height``: of each class's lift where prototypes choose.
+    """
     features, maps, logits, labels = batch.outputs()
     focal_gamma = config.focal_gamma if config.classification == "focal" else 0.0
     total = reference.binary_cross_entropy(logits, labels, focal_gamma)
@@ -171,20 +177,20 @@ def loop_loss(batch: Batch, lists: Bank, config: FPRConfig, steps: int = 100) ->
         if config.pixel_select == "halo":
             below, epsilon = config.halo_below, config.pixel_epsilon
             places = ours.halo(maps, labels, theta=config.theta, below=below, epsilon=epsilon)
-            lifted = ours.above_halo(maps, labels, below=below, epsilon=epsilon)
+            lifted, height = ours.above_halo(maps, labels, below=below, epsilon=epsilon), None
         else:
             kind = "cosine" if config.distance == "cosine" else "l2"
             places = reference.suppressed(
                 features, maps, labels, lists, theta=config.theta, epsilon=config.pixel_epsilon,
                 margin=config.margin, kind=kind,
             )  # fmt: skip
-            lifted = ours.lifted(features, maps, labels, lists, margin=config.margin, kind=kind)
+            lifted = ours.lifted(features, maps, labels, lists, margin=config.margin, kind=kind, reach=reach)
         trained = batch.maps(features.detach()) if config.pixel_detach else maps
         pixel = reference.pixel_rectification(
             trained, labels, places, form=config.pixel_form, average=config.pixel_average
         )
         if config.pixel_lift > 0:
-            pixel = pixel + config.pixel_lift * ours.pixel_lift(trained, labels, lifted)
+            pixel = pixel + config.pixel_lift * ours.pixel_lift(trained, labels, lifted, height)
         weight = reference.pixel_weight(config.pixel_weight, config.pixel_weight_unit, labels.shape[1], steps)
         total = total + weight * pixel
     return total

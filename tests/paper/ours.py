@@ -5,17 +5,20 @@ As in ``reference``, nothing here is fast or comes from the package.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from tests.paper.reference import Bank, Place, activated, highest, mean_peak, peaks, plain_distance
 
 
 def lifted(
-    features: Tensor, maps: Tensor, labels: Tensor, bank: Bank, *, margin: float = 1.0, kind: str = "l2"
-) -> set[Place]:
+    features: Tensor, maps: Tensor, labels: Tensor, bank: Bank, *, margin: float = 1.0, kind: str = "l2",
+    reach: Sequence[float] | None = None,
+) -> set[Place]:  # fmt: skip
     """Psi, the counterpart of Phi: positive pixels of present classes that lie nearer to a positive prototype.
 
-    Nothing for a class without positives or trimmed negatives.
+    ``reach`` multiplies the margin of each class. Nothing for a class without positives or trimmed negatives.
     """
     features, maps = features.detach(), maps.detach()
     places = set()
@@ -30,17 +33,22 @@ def lifted(
                     pixel = [float(features[n, d, y, x]) for d in range(features.shape[1])]
                     to_negative = min(plain_distance(pixel, prototype, kind) for prototype in bank.trimmed[c])
                     to_positive = min(plain_distance(pixel, prototype, kind) for prototype in bank.positive[c])
-                    if to_positive < margin * to_negative:
+                    if to_positive < margin * (reach[c] if reach else 1) * to_negative:
                         places.add((n, c, y, x))
     return places
 
 
-def pixel_lift(maps: Tensor, labels: Tensor, places: set[Place]) -> Tensor:
-    """How far the lifted pixels are below their map's maximum, as a share of it, times the batch's mean maximum."""
+def pixel_lift(maps: Tensor, labels: Tensor, places: set[Place], height: Sequence[float] | None = None) -> Tensor:
+    """How far the lifted pixels are below their map's maximum, as a share of it, times the batch's mean maximum.
+
+    ``height``: the share of the maximum up to which each class is lifted.
+    """
     maxima = peaks(maps, labels)
     total = maps.new_zeros(())
     for n, c, y, x in sorted(places):
-        total = total + 1 - maps[n, c, y, x] / maxima[n, c]
+        below = (height[c] if height else 1) - maps[n, c, y, x] / maxima[n, c]
+        if float(below.detach()) > 0:
+            total = total + below
     return total / len(places) * mean_peak(maxima) if places else total
 
 

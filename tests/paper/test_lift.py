@@ -111,27 +111,35 @@ def test_nothing_is_lifted_without_positives_or_without_trimmed_negatives() -> N
         assert not compared_pixels(features, maps, present, cases.padded(cases.bank(0, sizes)))[1].any()
 
 
-def test_nothing_is_lifted_for_a_class_with_few_negatives() -> None:
-    features, maps, _, _ = cases.batch(0).outputs()
-    present, prototypes = torch.ones(2, 3, dtype=torch.bool), cases.padded(cases.bank(0, FULL))
-    few = replace(prototypes, few=torch.tensor([False, True, False]))
-    (suppressed, lifted), (still, fewer) = (compared_pixels(features, maps, present, p) for p in (prototypes, few))
-    assert lifted.any(dim=3).any(dim=2).any(dim=0).all()
-    assert torch.equal(lifted[:, [0, 2]], fewer[:, [0, 2]]) and not fewer[:, 1].any()
-    assert suppressed.any() and torch.equal(suppressed, still)
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.lists(st.floats(0, 1), min_size=3, max_size=3))
+def test_a_class_that_reaches_less_far_lifts_less_and_suppresses_the_same(seed: int, reach: list[float]) -> None:
+    features, maps, _, labels = cases.batch(seed, height=3).outputs()
+    present, lists = positive_maps(maps, labels), cases.bank(seed, FULL)
+    narrower = replace(cases.padded(lists), lift_reach=torch.tensor(reach, dtype=torch.float64))
+    (suppressed, lifted), (still, fewer) = (
+        compared_pixels(features, maps, present, prototypes, margin=0.95) for prototypes in (cases.padded(lists), narrower)
+    )
+    places = ours.lifted(features, maps, labels, lists, margin=0.95, reach=reach)
+    assert torch.equal(fewer, cases.as_mask(places, maps)) and not (fewer & ~lifted).any()
+    assert torch.equal(suppressed, still)
 
 
-@pytest.mark.parametrize(("lift_from", "without", "few"), [(0.5, 4, False), (0.5, 20, True), (0.2, 20, False), (0, 20, False)])
-def test_few_negatives_are_less_than_a_share_of_the_places_that_photos_without_the_class_can_fill(
-    lift_from: float, without: int, few: bool
+@pytest.mark.parametrize(
+    ("lift_fewer", "without", "share"), [(2, 4, 1), (2, 8, 0.5), (1, 8, 0.5), (2, 20, 0.4), (0.5, 20, 0.4), (0, 20, 0.4)]
+)
+def test_fewer_negatives_are_a_smaller_share_of_the_places_that_photos_without_the_class_can_fill(
+    lift_fewer: float, without: int, share: float
 ) -> None:
     """Four photos of rails that the map of train fires on, among those without a train; ten places."""
     shown = [flat_image(8 + i, 1, 0, i) for i in range(5)]
     shown += [flat_image(1 + i / 10, 0, 8 - i, 10 + i) for i in range(4)]
     silent = flat_image(0, 0, -1, 20)
     shown += [replace(silent, maps=-silent.maps, number=20 + i) for i in range(without - 4)]
-    found = cases.collected(shown, FPRConfig(prototypes=1, negatives=10, lift_from=lift_from))
-    assert int(found.trimmed_valid[0].sum()) == 4 and bool(found.few[0]) == few
+    found = cases.collected(shown, FPRConfig(prototypes=1, negatives=10, lift_fewer=lift_fewer))
+    assert int(found.trimmed_valid[0].sum()) == 4
+    assert float(found.lift_height[0]) == pytest.approx(share**lift_fewer)
+    assert float(found.lift_reach[0]) == pytest.approx(share ** (lift_fewer / 12))
 
 
 def test_a_pixel_on_its_prototypes() -> None:
@@ -196,6 +204,17 @@ def test_the_lift_equals_the_loops(seed: int, images: int, height: int, share: f
     cases.assert_same(pixel_lift(batch.maps(), lifted, present), expected, batch.leaves)
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.lists(st.floats(0, 1), min_size=3, max_size=3))
+def test_a_lift_up_to_a_height_equals_the_loops(seed: int, height: list[float]) -> None:
+    """What is above the height of its class feels nothing."""
+    batch, lifted, present = some_lifted(seed, 1.0, height=3)
+    places = {tuple(place) for place in lifted.nonzero().tolist()}
+    expected = ours.pixel_lift(batch.maps(), batch.labels, places, height)
+    heights = torch.tensor(height, dtype=torch.float64)
+    cases.assert_same(pixel_lift(batch.maps(), lifted, present, heights), expected, batch.leaves)
+
+
 def test_numbers_by_hand() -> None:
     """Maxima 4 and 8; the pixels 2 and 3 of the first image's map and 2 of the second's are lifted."""
     maps = torch.tensor([[[[4.0, 2.0, 3.0]]], [[[8.0, 2.0, 1.0]]]], dtype=torch.float64, requires_grad=True)
@@ -252,6 +271,17 @@ def test_nothing_lifted_is_a_term_of_0_without_gradient() -> None:
 
 
 # In the whole loss
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_each_class_has_its_reach_and_height(seed: int) -> None:
+    """Of the default, where prototypes choose; a control without them knows neither."""
+    batch, lists, reach, height = cases.batch(seed, height=3), cases.bank(seed, FULL), [1.0, 0.9, 0.6], [1.0, 0.3, 0.7]
+    per_class = [torch.tensor(values, dtype=torch.float64) for values in (reach, height)]
+    prototypes = replace(cases.padded(lists), lift_reach=per_class[0], lift_height=per_class[1])
+    for config in (FPRConfig(), SHARPEN):
+        expected = cases.loop_loss(batch, lists, config, reach=reach, height=height)
+        cases.assert_same(cases.package_loss(batch, prototypes, config), expected, batch.leaves)
 
 
 @pytest.mark.parametrize("config", [FPRConfig(), SHARPEN, HALO, FPRConfig(pixel_lift=0.3, margin=1.2, pixel_form="mean")])

@@ -42,9 +42,11 @@ class FPRConfig:
     pixel_lift: float = 1.0
     """Weight, in units of pixel_weight, of the counterpart: pixels nearer to a positive prototype than margin times
     the distance to every negative are lifted towards their map's maximum. 0 is the paper."""
-    lift_from: float = 0.5
-    """A class lifts nothing while it fills less than this share of its places for negatives, which are fpr.negatives,
-    but no more than there are photos without it: nearly everything is nearer to a positive then. 0: it always lifts."""
+    lift_fewer: float = 2.0
+    """The fewer negatives a class has the less it is lifted, as more is nearer to a positive then. Where it fills a
+    share s of its places for negatives, which are fpr.negatives, but no more than there are photos without it, a pixel
+    is lifted up to s^lift_fewer of its map's maximum, and only if it is nearer to a positive than s^(lift_fewer / 12)
+    times margin times the distance to every negative. 0: each class is lifted alike."""
     pixel_select: Literal["prototypes", "halo"] = "prototypes"
     """prototypes: Eq. 8. halo: control without prototypes, suppresses pixels with theta < M / max M < halo_below, and
     lifts those above."""
@@ -142,7 +144,6 @@ class FPRConfig:
         require(0 <= self.likeness_trim <= 1, "fpr.likeness_trim", self.likeness_trim, "a share from 0 (off) to 1")
         require(self.refill >= 1, "fpr.refill", self.refill, "1 or more")
         require(self.remember >= 0, "fpr.remember", self.remember, "0 or more")
-        require(0 <= self.lift_from <= 1, "fpr.lift_from", self.lift_from, "a share from 0 to 1")
         require(self.temperature > 0, "fpr.temperature", self.temperature, "above 0")
         require(self.collect_every >= 1, "fpr.collect_every", self.collect_every, "1 or more")
         require(self.positive_capacity >= 1, "fpr.positive_capacity", self.positive_capacity, "1 or more")
@@ -151,7 +152,7 @@ class FPRConfig:
         require(self.halo_below > 0, "fpr.halo_below", self.halo_below, "above 0")
         scales = self.collect_scales
         require(bool(scales) and min(scales) > 0, "fpr.collect_scales", scales, "scales above 0")
-        for name in ("region_weight", "pixel_weight", "pixel_lift", "focal_gamma", "distance_offset"):
+        for name in ("region_weight", "pixel_weight", "pixel_lift", "lift_fewer", "focal_gamma", "distance_offset"):
             require(getattr(self, name) >= 0, f"fpr.{name}", getattr(self, name), "0 or more")
 
     def needs_prototypes(self) -> bool:

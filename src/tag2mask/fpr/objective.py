@@ -98,16 +98,18 @@ def fpr_loss(
         if config.pixel_select == "halo" or prototypes is None:
             suppressed = halo_pixels(maps, present, config.theta, config.halo_below, config.pixel_epsilon)
             lifted = halo_pixels(maps, present, config.halo_below, float("inf"), config.pixel_epsilon)
+            height = None
         else:
             thresholds = (config.theta, config.margin, config.pixel_epsilon, config.distance == "cosine")
             suppressed, lifted = compared_pixels(features, maps, present, prototypes, *thresholds)
+            height = prototypes.lift_height
         if config.pixel_detach:
             if classifier is None:
                 raise ValueError("pixel_detach needs the classifier (features -> class maps) of the network")
             maps = classifier(features.detach())
         pixel = pixel_rectification(maps, suppressed, config.pixel_form, config.pixel_average, present)
         if config.pixel_lift > 0:
-            pixel = pixel + config.pixel_lift * pixel_lift(maps, lifted, present)
+            pixel = pixel + config.pixel_lift * pixel_lift(maps, lifted, present, height)
         activated = activated_pixels(maps, config.theta, config.pixel_epsilon) & present[:, :, None, None]
         share = divided(suppressed.sum().to(maps.dtype), activated.sum())
     weight = pixel_term_weight(config, labels.shape[1], steps)
@@ -203,5 +205,5 @@ def prototypes_of(
         superclasses if config.superclass_trim else None, config.singleton_superclass, config.kmeans_restarts, seed,
         config.negatives, config.explained_trim, config.likeness_trim, config.support, config.exact_kmeans,
         None if previous is None else previous.to(device), config.remember if config.support == "drop" else 0,
-        config.lift_from,
+        config.lift_fewer,
     )  # fmt: skip

@@ -16,6 +16,10 @@ from tag2mask.fpr.contexts import Contexts
 from tag2mask.fpr.pools import NO_SOURCE, PrototypePools
 from tag2mask.fpr.support import likeness, of_tagged_class, support_ratio, supported
 
+REACH = 1 / 12
+"""Of the power by which fewer negatives lower a lift, the part by which they narrow it. With 2, the default, it is a
+sixth: the nearest of n samples lies at a distance that goes with n^(-1 / d), here as if contexts had six dimensions."""
+
 
 @dataclass(frozen=True)
 class Prototypes:
@@ -32,7 +36,8 @@ class Prototypes:
         context: (M, D) rows of the ``Contexts`` that the next collection remembers, of all classes; context_class,
             context_source, context_age: (M,) int64, their classes, images and ages. None: it remembers nothing.
         stopped: (C,) boolean, classes of which it takes nothing new. None: none.
-        few: (C,) boolean, classes with too few trimmed negatives to lift anything. None: none.
+        lift_reach, lift_height: (C,), of each class's lift, from 0 to 1, less with fewer trimmed negatives: what the
+            margin is multiplied by, and the share of the maximum up to which it goes. None is 1.
     """
 
     positive: Tensor
@@ -51,7 +56,8 @@ class Prototypes:
     context_source: Tensor | None = None
     context_age: Tensor | None = None
     stopped: Tensor | None = None
-    few: Tensor | None = None
+    lift_reach: Tensor | None = None
+    lift_height: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Prototypes:
         """The same on a device."""
@@ -87,14 +93,14 @@ def build_prototypes(
     exact_kmeans: int = 512,
     previous: Prototypes | None = None,
     remember: int = 0,
-    lift_from: float = 0.0,
+    lift_fewer: float = 0.0,
 ) -> Prototypes:
     """Centroids of the positives, the most confident negatives, and the negatives that survive the trimming.
 
     Args:
         pools: filled pools; those of the negatives may hold more candidates than are kept, so that trimmed ones
             are replaced.
-        all_tags: (N, C) boolean, of all images, those that are in no pool too; ``support`` and ``lift_from`` ask.
+        all_tags: (N, C) boolean, of all images, those that are in no pool too; ``support`` and ``lift_fewer`` ask.
         count: K, the number of positives, and of negatives unless ``negatives`` says another.
         superclasses: a super-class number for each class; None for no trimming.
         singleton_superclass: ``keep`` or ``skip`` the negatives of a class that is alone in its super-class.
@@ -107,8 +113,8 @@ def build_prototypes(
         previous: prototypes of the collection before, in the same features of the same images.
         remember: as in ``remembered``; 0 remembers nothing, of ``previous`` neither. Above it, a class of which
             contexts are known and ``supported`` leaves none of those ranked takes no new negative in any more.
-        lift_from: a class has ``few`` where it fills less than this share of its places; they are no more than there
-            are photos without it.
+        lift_fewer: power of the share of its places that a class fills, which is its ``lift_height``; a twelfth of it
+            is that of ``lift_reach``. There are no more places than photos without the class.
 
     Returns:
         Prototypes on the device of the pools. A class without regions has no prototypes.
@@ -173,7 +179,8 @@ def build_prototypes(
     if remember > 0:
         result = remembered(replace(result, stopped=stopped), contexts, previous, remember)
     places = (~all_tags).sum(0).clamp(max=negatives)  # (C,); a photo lends a class one
-    return replace(result, few=result.trimmed_valid.sum(1) < lift_from * places)
+    filled = result.trimmed_valid.sum(1) / places.clamp(min=1)  # (C,)
+    return replace(result, lift_reach=filled ** (lift_fewer * REACH), lift_height=filled**lift_fewer)
 
 
 def remembered(now: Prototypes, found: Sequence[Contexts], previous: Prototypes | None, remember: int) -> Prototypes:

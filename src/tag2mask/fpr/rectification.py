@@ -35,8 +35,8 @@ def compared_pixels(
     """Phi_c of Eq. 8, pixels to suppress, and its counterpart Psi_c, pixels to lift.
 
     Phi_c = {i : min_k ||F^i - P_neg'|| < margin * min_k ||F^i - P_pos||, A_c^i = 1}; margin 1 is the paper's.
-    Psi_c = {i : min_k ||F^i - P_pos|| < margin * min_k ||F^i - P_neg'||, M_c^i > 0}; ours. It is empty for a
-    class with ``few`` negatives: nearly everything is nearer to a positive then.
+    Psi_c = {i : min_k ||F^i - P_pos|| < r_c * margin * min_k ||F^i - P_neg'||, M_c^i > 0}; ours. r_c is the class's
+    ``lift_reach``: with few negatives nearly everything is nearer to a positive.
 
     Args:
         features: F, (N, D, H, W); maps: M, (N, C, H, W); present: (N, C) boolean.
@@ -72,8 +72,8 @@ def compared_pixels(
         to_positive, to_negative = nearest_squared(rows, positive), nearest_squared(rows, negative, factor)  # (R,)
         active = relative[own[pair], place] > theta  # (R,)
         suppressed[image[own[pair]], k, place] = active & (to_negative < margin**2 * to_positive)
-        if prototypes.few is None or not prototypes.few[k]:
-            lifted[image[own[pair]], k, place] = to_positive < margin**2 * to_negative
+        reach = margin if prototypes.lift_reach is None else margin * prototypes.lift_reach[k].to(features)
+        lifted[image[own[pair]], k, place] = to_positive < reach**2 * to_negative
     return suppressed.view(maps.shape), lifted.view(maps.shape)
 
 
@@ -94,20 +94,23 @@ def halo_pixels(
     return (relative > theta) & (relative < below) & present[:, :, None, None]
 
 
-def pixel_lift(maps: Tensor, lifted: Tensor, present: Tensor) -> Tensor:
-    """The counterpart of the ratio form: mean of 1 - M / max M over Psi, times the mean maximum of the present maps.
+def pixel_lift(maps: Tensor, lifted: Tensor, present: Tensor, height: Tensor | None = None) -> Tensor:
+    """The counterpart of the ratio form: mean of max(0, h_c - M / max M) over Psi, times the mean present maximum.
 
     A push alone ends when a map is its peak and nothing else; what positives explain is held up against it.
 
     Args:
         maps: M, (N, C, H, W), with gradient; lifted: Psi, (N, C, H, W) boolean; present: (N, C) boolean.
+        height: h, (C,), the share of its maximum up to which a class is lifted (``lift_height``); None is 1.
 
     Returns:
         A scalar; zero, and without effect, when nothing is lifted.
     """
     image, c, row, column = lifted.nonzero(as_tuple=True)  # S pixels
     maximum = maps.amax(dim=(2, 3))  # (N, C)
-    return mean(1 - maps[image, c, row, column] / maximum[image, c]) * mean_maximum(maximum, present)
+    relative = maps[image, c, row, column] / maximum[image, c]  # (S,)
+    below = 1 - relative if height is None else (height.to(maps)[c] - relative).clamp(min=0)
+    return mean(below) * mean_maximum(maximum, present)
 
 
 def mean_maximum(maximum: Tensor, present: Tensor) -> Tensor:
