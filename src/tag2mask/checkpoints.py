@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import torch
@@ -99,6 +100,9 @@ def load_prototypes(path: Path, device: torch.device | str = "cpu") -> Prototype
     if not path.is_file():
         raise InputError(f"there are no prototypes at {path}; train a method that uses them.")
     tensors, metadata = read_tensors(path)
+    strange = sorted(set(tensors) - {field.name for field in fields(Prototypes)})
+    if strange:
+        raise InputError(f"{path} is of another version (it holds {', '.join(strange)}); train again, or use that one.")
     on_device = {name: tensor.to(device) for name, tensor in tensors.items()}
     return Prototypes(**on_device, spread=float(json.loads(metadata["spread"])))
 

@@ -22,6 +22,10 @@ set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 WRONG_VALUE = re.compile(r'Parser key "(?P<key>[^"]+)": Expected (?P<kind>.+?)\. Got value: (?P<value>.*)')
 MISSING = re.compile(r"the following arguments are required: (?P<names>.*)")
+RETIRED = {
+    "fpr.lift_from": "fpr.lift_fewer took its place, by another rule: train again without it, or use that version.",
+}
+"""Settings that there are no more, and what to do."""
 KINDS = {"a <class 'int'>": "a whole number", "a <class 'float'>": "a number", "a <class 'bool'>": "true or false"}
 """How the parser calls a type, and how a person would."""
 
@@ -145,6 +149,8 @@ def check_keys(kind: type, values: Any, where: str, prefix: str = "") -> None:
         raise InputError(f"{what} is not a table of settings; expected lines such as `name: value`.")
     hints = get_type_hints(kind)
     for key, value in values.items():
+        if f"{prefix}{key}" in RETIRED:
+            raise InputError(f"{where}: {prefix}{key} is a setting of an earlier version. {RETIRED[f'{prefix}{key}']}")
         if key not in hints:
             near = difflib.get_close_matches(str(key), list(hints), n=1)
             hint = f" Did you mean {prefix}{near[0]}?" if near else ""

@@ -203,6 +203,17 @@ def test_a_try_that_failed_before_training_claims_nothing(
     assert train(tmp_path / "run", *small) == 0
 
 
+def test_a_run_of_an_earlier_version_says_which_setting_is_gone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By no guess at another setting, as the number would mean something else there."""
+    (tmp_path / "settings.yaml").write_text("fpr:\n  lift_from: 0.5\n")
+    assert main(["evaluate", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert "settings.yaml: fpr.lift_from is a setting of an earlier version" in said and "train again" in said
+    assert "Did you mean" not in said
+
+
 def test_two_processes_on_one_folder(
     tmp_path: Path, small: list[str], environment: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from tag2mask.checkpoints import load_prototypes, load_weights, save_prototypes, save_weights
+from tag2mask.checkpoints import load_prototypes, load_weights, save_prototypes, save_weights, write_tensors
 from tag2mask.cli import main
 from tag2mask.config import CooccurConfig, DataConfig, FPRConfig, HostConfig, OptimiserConfig, ViewsConfig
 from tag2mask.data import TaggedImages, open_images
@@ -199,6 +199,13 @@ def test_prototypes_survive_the_disk(images: TaggedImages, tmp_path: Path) -> No
     for name, value in vars(prototypes).items():
         again = getattr(loaded, name)
         assert torch.equal(again, value) if isinstance(value, torch.Tensor) else again == value
+
+
+def test_prototypes_of_another_version_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "prototypes.safetensors"
+    write_tensors(path, {"positive": torch.zeros(1), "few": torch.zeros(1)}, {"spread": "1.0"})
+    with pytest.raises(InputError, match=r"prototypes.safetensors is of another version .*few.*; train again"):
+        load_prototypes(path)
 
 
 def side_host(images: TaggedImages) -> CamHost:

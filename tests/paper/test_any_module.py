@@ -95,7 +95,7 @@ def test_the_loss_goes_down() -> None:
     after, classification = mean_terms(network, batches, steps)
     assert after < 0.9 * before
     assert mean_terms(trained_on, batches, steps)[0] > before
-    assert classification < 0.35  # it still classifies (chance is 0.69), though it lifts nothing once negatives are few
+    assert classification < 0.35  # it still classifies (chance is 0.69), though it lifts little once negatives are few
 
 
 def test_readme_shows_these_lines() -> None:

@@ -142,6 +142,11 @@ def test_fewer_negatives_are_a_smaller_share_of_the_places_that_photos_without_t
     assert float(found.lift_reach[0]) == pytest.approx(share ** (lift_fewer / 12))
 
 
+def test_a_class_in_every_photo_has_a_lift_of_nothing_and_not_of_no_number() -> None:
+    found = cases.collected([flat_image(8 + i, 1, 0, i) for i in range(5)], FPRConfig(prototypes=1))
+    assert float(found.lift_height[0]) == float(found.lift_reach[0]) == 0
+
+
 def test_a_pixel_on_its_prototypes() -> None:
     """Distance 0 to a positive lifts; distance 0 to both does nothing, as strictly nearer is asked for."""
     features = torch.tensor([[[[1.0, 3.0]], [[2.0, 4.0]]]])  # (1, 2, 1, 2): pixels (1, 2) and (3, 4)

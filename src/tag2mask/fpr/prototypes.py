@@ -16,9 +16,9 @@ from tag2mask.fpr.contexts import Contexts
 from tag2mask.fpr.pools import NO_SOURCE, PrototypePools
 from tag2mask.fpr.support import likeness, of_tagged_class, support_ratio, supported
 
-REACH = 1 / 12
-"""Of the power by which fewer negatives lower a lift, the part by which they narrow it. With 2, the default, it is a
-sixth: the nearest of n samples lies at a distance that goes with n^(-1 / d), here as if contexts had six dimensions."""
+REACH_PER_POWER = 1 / 12
+"""Of the power by which fewer negatives lower a lift, the part by which they narrow it. With 2, the default, that is a
+sixth, as the nearest of n samples of something of six dimensions lies at a distance that goes with n^(-1 / 6)."""
 
 
 @dataclass(frozen=True)
@@ -179,8 +179,8 @@ def build_prototypes(
     if remember > 0:
         result = remembered(replace(result, stopped=stopped), contexts, previous, remember)
     places = (~all_tags).sum(0).clamp(max=negatives)  # (C,); a photo lends a class one
-    filled = result.trimmed_valid.sum(1) / places.clamp(min=1)  # (C,)
-    return replace(result, lift_reach=filled ** (lift_fewer * REACH), lift_height=filled**lift_fewer)
+    filled = (result.trimmed_valid.sum(1) / places.clamp(min=1)).clamp(max=1)  # (C,); what is remembered may be more
+    return replace(result, lift_reach=filled ** (lift_fewer * REACH_PER_POWER), lift_height=filled**lift_fewer)
 
 
 def remembered(now: Prototypes, found: Sequence[Contexts], previous: Prototypes | None, remember: int) -> Prototypes:

@@ -97,7 +97,8 @@ def halo_pixels(
 def pixel_lift(maps: Tensor, lifted: Tensor, present: Tensor, height: Tensor | None = None) -> Tensor:
     """The counterpart of the ratio form: mean of max(0, h_c - M / max M) over Psi, times the mean present maximum.
 
-    A push alone ends when a map is its peak and nothing else; what positives explain is held up against it.
+    A push alone ends when a map is its peak and nothing else; what positives explain is held up against it. Pixels
+    above the height of their class count in the mean, as 0.
 
     Args:
         maps: M, (N, C, H, W), with gradient; lifted: Psi, (N, C, H, W) boolean; present: (N, C) boolean.

@@ -37,6 +37,7 @@ class Counts:
     rightly_suppressed: int = 0
     """Of those, not of the class."""
     lifted: int = 0
+    """Psi, those above the height of their class's lift as well."""
     rightly_lifted: int = 0
     """Of those, of the class."""
     causes: Counter[str] = field(default_factory=Counter)
