@@ -23,7 +23,8 @@ set_parsing_settings(docstring_parse_attribute_docstrings=True)
 WRONG_VALUE = re.compile(r'Parser key "(?P<key>[^"]+)": Expected (?P<kind>.+?)\. Got value: (?P<value>.*)')
 MISSING = re.compile(r"the following arguments are required: (?P<names>.*)")
 RETIRED = {
-    "fpr.lift_from": "fpr.lift_fewer took its place, by another rule: train again without it, or use that version.",
+    "fpr.lift_from": "fpr.lift_fewer took its place, by another rule: leave it out, or use that version; a run that "
+    "was trained with it is to be trained again.",
 }
 """Settings that there are no more, and what to do."""
 KINDS = {"a <class 'int'>": "a whole number", "a <class 'float'>": "a number", "a <class 'bool'>": "true or false"}
@@ -87,6 +88,8 @@ class SettingsParser(ArgumentParser):
             return f"{message}. For a folder of photos say {said}, or run `tag2mask run {name}`."
         for word in message.replace("'", " ").replace('"', " ").split():
             name = word.strip(".,:").lstrip("-").split("=")[0]
+            if name in RETIRED:
+                return f"--{name} is a setting of an earlier version. {RETIRED[name]}"
             if name in options or len(name) < 3:
                 continue
             near = difflib.get_close_matches(name, options, n=1, cutoff=0.75)

@@ -210,8 +210,10 @@ def test_a_run_of_an_earlier_version_says_which_setting_is_gone(
     (tmp_path / "settings.yaml").write_text("fpr:\n  lift_from: 0.5\n")
     assert main(["evaluate", str(tmp_path)]) == 2
     said = capsys.readouterr().err
-    assert "settings.yaml: fpr.lift_from is a setting of an earlier version" in said and "train again" in said
+    assert "settings.yaml: fpr.lift_from is a setting of an earlier version" in said and "trained again" in said
     assert "Did you mean" not in said
+    assert train(tmp_path / "other", "--fpr.lift_from", "0.5") == 2
+    assert "--fpr.lift_from is a setting of an earlier version" in capsys.readouterr().err
 
 
 def test_two_processes_on_one_folder(

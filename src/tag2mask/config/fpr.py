@@ -43,10 +43,10 @@ class FPRConfig:
     """Weight, in units of pixel_weight, of the counterpart: pixels nearer to a positive prototype than margin times
     the distance to every negative are lifted towards their map's maximum. 0 is the paper."""
     lift_fewer: float = 2.0
-    """The fewer negatives a class has the less it is lifted, as more is nearer to a positive then. Where it fills a
-    share s of its places for negatives, which are fpr.negatives, but no more than there are photos without it, a pixel
-    is lifted up to s^lift_fewer of its map's maximum, and only if it is nearer to a positive than s^(lift_fewer / 12)
-    times margin times the distance to every negative. 0: each class is lifted alike."""
+    """The fewer negatives a class has, the less it is lifted (pixel_lift), as more is nearer to a positive then. s is
+    the share of fpr.negatives that it has, or of the photos without it, where these are fewer. Its pixels are lifted up
+    to s^lift_fewer of their map's maximum, and only where they are nearer to a positive than s^(lift_fewer / 12) times
+    margin times the distance to every negative. 0: each class is lifted alike, towards the maximum."""
     pixel_select: Literal["prototypes", "halo"] = "prototypes"
     """prototypes: Eq. 8. halo: control without prototypes, suppresses pixels with theta < M / max M < halo_below, and
     lifts those above."""
