@@ -55,9 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"error: {told(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(
-            "stopped; what was finished is kept (train and demo go on with --resume, others by themselves)", file=sys.stderr
-        )
+        resumed = "train and demo go on with --resume, others by themselves"
+        print(f"stopped; what was finished is kept ({resumed})", file=sys.stderr)
         return 130
 
 
