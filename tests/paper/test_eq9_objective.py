@@ -59,8 +59,7 @@ def test_the_switches_are_all_there() -> None:
     of_the_pass = {
         "positive_theta", "tagged_theta", "prototypes", "negatives", "superclass_trim", "singleton_superclass", "refill",
         "rank_by", "positive_capacity", "exact_kmeans", "kmeans_restarts", "collect_every", "collect_scales", "collect_flip",
-        "collect_epsilon", "explained_trim", "likeness_trim", "suspects", "support", "remember",
-        "lift_fewer",
+        "collect_epsilon", "explained_trim", "likeness_trim", "suspects", "support", "remember", "lift_fewer",
     }  # fmt: skip
     assert {field.name for field in fields(FPRConfig)} == set(SWITCHES) | of_the_pass
 
